@@ -1,0 +1,23 @@
+package db
+
+import (
+	"errors"
+	"io"
+	"net"
+	"strings"
+)
+
+// errConnClosed stands for pgx's unexported "conn closed"; see isNetError.
+var errConnClosed = net.ErrClosed
+
+// isNetError recognises a connection that broke. pgx reports the later uses of such a connection by message only.
+func isNetError(err error) bool {
+	var netErr net.Error
+	return errors.As(err, &netErr) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "unexpected EOF") ||
+		strings.Contains(err.Error(), "connection reset")
+}
+
+// Unavailable reports whether an error means that the database could not be reached or asked to come back later: the same
+// work may succeed in a moment.
+func Unavailable(err error) bool { return err != nil && again(err) }

@@ -1,0 +1,117 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// errClosed says that the process stops and takes no more work.
+var errClosed = errors.New("tasker is stopping")
+
+// commitTimeout bounds one batch; a database that does not answer for longer is as good as gone.
+const commitTimeout = 30 * time.Second
+
+// committer makes one transaction of what many goroutines hand in. It never lingers: with nothing under way an item is
+// committed at once, and what arrives meanwhile makes the next batch. So it is fast when idle and large when busy.
+type committer[I, O any] struct {
+	// commit runs one batch, all or nothing, and answers in the order of its items.
+	commit func(ctx context.Context, items []I) ([]O, error)
+	// largest bounds a batch; parallel bounds how many are under way.
+	largest, parallel int
+
+	mu      sync.Mutex
+	waiting []*ticket[I, O]
+	running int
+	closed  bool
+	batches sync.WaitGroup
+}
+
+type ticket[I, O any] struct {
+	item I
+	done chan answer[O]
+}
+
+type answer[O any] struct {
+	out O
+	err error
+}
+
+// do hands in an item and waits for its commit. A cancelled context gives up the waiting, not the item.
+func (c *committer[I, O]) do(ctx context.Context, item I) (O, error) {
+	t := &ticket[I, O]{item: item, done: make(chan answer[O], 1)}
+	var none O
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return none, errClosed
+	}
+	c.waiting = append(c.waiting, t)
+	if c.running < c.parallel {
+		c.running++
+		c.batches.Go(c.run)
+	}
+	c.mu.Unlock()
+	select {
+	case a := <-t.done:
+		return a.out, a.err
+	case <-ctx.Done():
+		return none, fmt.Errorf("wait for commit: %w", context.Cause(ctx))
+	}
+}
+
+// run commits batches until nothing waits.
+func (c *committer[I, O]) run() {
+	for batch := c.next(); batch != nil; batch = c.next() {
+		c.settle(batch)
+	}
+}
+
+func (c *committer[I, O]) next() []*ticket[I, O] {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := min(len(c.waiting), c.largest)
+	if n == 0 {
+		c.running--
+		return nil
+	}
+	batch := c.waiting[:n:n]
+	if c.waiting = c.waiting[n:]; len(c.waiting) == 0 {
+		c.waiting = nil
+	}
+	return batch
+}
+
+// settle commits a batch and answers its tickets. One bad item must not sink its neighbours: a batch that fails is halved
+// until the bad ones stand alone.
+func (c *committer[I, O]) settle(batch []*ticket[I, O]) {
+	items := make([]I, len(batch))
+	for i, t := range batch {
+		items[i] = t.item
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	out, err := c.commit(ctx, items)
+	cancel()
+	switch {
+	case err == nil:
+		for i, t := range batch {
+			t.done <- answer[O]{out: out[i]}
+		}
+	case len(batch) == 1:
+		batch[0].done <- answer[O]{err: err}
+	default:
+		half := len(batch) / 2
+		c.settle(batch[:half])
+		c.settle(batch[half:])
+	}
+}
+
+// close refuses new items and waits for those under way.
+func (c *committer[I, O]) close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.batches.Wait()
+}

@@ -1,0 +1,111 @@
+package jobs
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/tasker-systems/tasker-go/orchestration"
+)
+
+// leases are the steps that this process runs. One statement renews them all; a step that could not be renewed in time is
+// given up by this process's own monotonic clock, before the database lets another worker have it.
+type leases struct {
+	length time.Duration
+	renew  func(ctx context.Context, held []orchestration.Dispatch) (map[orchestration.Dispatch]bool, error)
+	logger *slog.Logger
+
+	mu   sync.Mutex
+	held map[orchestration.Dispatch]*hold
+}
+
+// hold is one running step.
+type hold struct {
+	cancel context.CancelCauseFunc
+	// until is when the lease is surely still ours.
+	until time.Time
+}
+
+func newLeases(length time.Duration, logger *slog.Logger) *leases {
+	return &leases{length: length, logger: logger, held: make(map[orchestration.Dispatch]*hold)}
+}
+
+// take registers a claimed step. asked is the time before the claim was sent. The context ends when the lease is lost.
+func (l *leases) take(ctx context.Context, step orchestration.Dispatch, asked time.Time) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	l.mu.Lock()
+	l.held[step] = &hold{cancel: cancel, until: asked.Add(l.length - l.margin())}
+	l.mu.Unlock()
+	return ctx, func() {
+		l.mu.Lock()
+		delete(l.held, step)
+		l.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+// margin keeps the local deadline before the database's.
+func (l *leases) margin() time.Duration { return min(max(time.Second, l.length/10), l.length/4) }
+
+// run renews three times in a lease, and looks at the local deadlines more often than that.
+func (l *leases) run(ctx context.Context) {
+	const looks = 5
+	ticker := time.NewTicker(l.length / 3 / looks)
+	defer ticker.Stop()
+	for look := 0; ; look++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if look%looks == 0 {
+			l.beat(ctx)
+		}
+		l.expire()
+	}
+}
+
+func (l *leases) beat(ctx context.Context) {
+	l.mu.Lock()
+	steps := make([]orchestration.Dispatch, 0, len(l.held))
+	for step := range l.held {
+		steps = append(steps, step)
+	}
+	l.mu.Unlock()
+	if len(steps) == 0 {
+		return
+	}
+	asked := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, l.length/3)
+	defer cancel()
+	kept, err := l.renew(ctx, steps)
+	if err != nil {
+		l.logger.WarnContext(ctx, "renew leases", slog.Int("steps", len(steps)), slog.Any("error", err))
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, step := range steps {
+		h := l.held[step]
+		switch {
+		case h == nil:
+		case kept[step]:
+			h.until = asked.Add(l.length - l.margin())
+		default:
+			h.cancel(ErrLeaseLost)
+		}
+	}
+}
+
+// expire gives up what could not be renewed, without asking anyone.
+func (l *leases) expire() {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, h := range l.held {
+		if now.After(h.until) {
+			h.cancel(ErrLeaseLost)
+		}
+	}
+}

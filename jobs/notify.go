@@ -1,0 +1,117 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/tasker-systems/tasker-go/db"
+	"github.com/tasker-systems/tasker-go/db/dbsqlc"
+)
+
+// EndedChannel is the notification channel that carries the ids of tasks that ended, separated by commas.
+const EndedChannel = "tasker_task_ended"
+
+const (
+	// notifyGap is the least time between two notifications: the first goes out at once, the rest gathers.
+	notifyGap = 2 * time.Millisecond
+	// notifyIDs keeps a payload below Postgres' limit of 8000 bytes.
+	notifyIDs     = 200
+	notifyTimeout = 5 * time.Second
+)
+
+// notifier wakes processes after commits, on a connection of its own: a NOTIFY inside a step's transaction would make all
+// commits of the cluster queue up. It has a trailing edge, so that no wake-up is swallowed; one that is lost with its process
+// is made up for by polling.
+type notifier struct {
+	pool   *pgxpool.Pool
+	river  db.RiverSchema
+	logger *slog.Logger
+
+	mu     sync.Mutex
+	queues map[string]bool
+	ended  []uuid.UUID
+	kick   chan struct{}
+}
+
+func newNotifier(pool *pgxpool.Pool, river db.RiverSchema, logger *slog.Logger) *notifier {
+	return &notifier{pool: pool, river: river, logger: logger, queues: make(map[string]bool), kick: make(chan struct{}, 1)}
+}
+
+// wake asks for notifications; it never blocks.
+func (n *notifier) wake(queues map[string]bool, ended []uuid.UUID) {
+	if len(queues)+len(ended) == 0 {
+		return
+	}
+	n.mu.Lock()
+	for queue := range queues {
+		n.queues[queue] = true
+	}
+	n.ended = append(n.ended, ended...)
+	n.mu.Unlock()
+	select {
+	case n.kick <- struct{}{}:
+	default:
+	}
+}
+
+// run sends until the context ends, and then what is left.
+func (n *notifier) run(ctx context.Context) {
+	gap := time.NewTimer(notifyGap)
+	defer gap.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			n.send(context.WithoutCancel(ctx))
+			return
+		case <-n.kick:
+		}
+		n.send(ctx)
+		gap.Reset(notifyGap)
+		select {
+		case <-ctx.Done():
+		case <-gap.C:
+		}
+	}
+}
+
+func (n *notifier) send(ctx context.Context) {
+	p := n.take()
+	if len(p.Channels) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, notifyTimeout)
+	defer cancel()
+	if err := n.river.Queries(n.pool).NotifyMany(ctx, p); err != nil {
+		n.logger.WarnContext(ctx, "notify: polling will find the work", slog.Any("error", err))
+	}
+}
+
+func (n *notifier) take() dbsqlc.NotifyManyParams {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var p dbsqlc.NotifyManyParams
+	for queue := range n.queues {
+		p.Channels = append(p.Channels, string(n.river)+".river_insert")
+		p.Payloads = append(p.Payloads, fmt.Sprintf(`{"queue":%q}`, queue))
+	}
+	for ids := n.ended; len(ids) > 0; {
+		some := ids[:min(len(ids), notifyIDs)]
+		ids = ids[len(some):]
+		texts := make([]string, len(some))
+		for i, id := range some {
+			texts[i] = id.String()
+		}
+		p.Channels = append(p.Channels, EndedChannel)
+		p.Payloads = append(p.Payloads, strings.Join(texts, ","))
+	}
+	clear(n.queues)
+	n.ended = nil
+	return p
+}

@@ -1,0 +1,171 @@
+package jobs
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tasker-systems/tasker-go/db"
+	"github.com/tasker-systems/tasker-go/orchestration"
+)
+
+// promoter is the clockwork of an orchestrator: it dispatches retries when they are due, reaps expired leases, and sweeps up
+// what lost its carrier. Every orchestrator runs one; they meet in the database and skip what another holds.
+type promoter struct {
+	runner *Runner
+
+	mu    sync.Mutex
+	due   time.Time // the earliest time that this process knows something to be due; zero for none
+	armed chan struct{}
+
+	// lookedAt is when the database last answered; patience is until when no lease is reaped after a gap.
+	lookedAt, patience, sweptAt time.Time
+	cursor                      orchestration.SweepCursor
+}
+
+func newPromoter(r *Runner) *promoter { return &promoter{runner: r, armed: make(chan struct{}, 1)} }
+
+// arm asks for a look after the given time.
+func (p *promoter) arm(after time.Duration) {
+	at := time.Now().Add(after)
+	p.mu.Lock()
+	earlier := p.due.IsZero() || at.Before(p.due)
+	if earlier {
+		p.due = at
+	}
+	p.mu.Unlock()
+	if earlier {
+		select {
+		case p.armed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// run looks at each tick, which is jittered so that orchestrators spread, and when something is due.
+func (p *promoter) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	p.lookedAt, p.sweptAt = time.Now(), time.Now()
+	tickAt := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.armed:
+		case <-timer.C:
+			p.look(ctx)
+			tick := p.runner.config.Tick
+			tickAt = time.Now().Add(tick - tick/10 + rand.N(tick/5+1)) //nolint:gosec // spreading needs no secret
+		}
+		timer.Reset(p.untilNext(tickAt))
+	}
+}
+
+// untilNext is the time until the next tick or what is due before it.
+func (p *promoter) untilNext(tickAt time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	wait := time.Until(tickAt)
+	if !p.due.IsZero() {
+		wait = min(wait, time.Until(p.due))
+	}
+	return max(wait, 0)
+}
+
+func (p *promoter) look(ctx context.Context) {
+	r := p.runner
+	p.mu.Lock()
+	p.due = time.Time{}
+	p.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	p.notice(time.Now())
+	due, err := r.engine.NextDue(ctx, r.pool)
+	if err != nil {
+		p.patience = time.Now().Add(r.config.Lease)
+		r.logger.WarnContext(ctx, "promoter: database does not answer", slog.Any("error", err))
+		return
+	}
+	p.lookedAt = time.Now()
+	if due.Next <= 0 {
+		p.promote(ctx)
+	} else if due.Next < r.config.Tick {
+		p.arm(due.Next)
+	}
+	if due.Expired && time.Now().After(p.patience) {
+		p.reap(ctx)
+	}
+	if time.Since(p.sweptAt) > r.config.ClaimGrace/2 {
+		p.sweptAt = time.Now()
+		p.sweep(ctx)
+	}
+}
+
+// notice applies the gap rule: after a stall of its own, the reaper gives every worker a full lease to report. A database
+// that was away must not look like the death of all workers.
+func (p *promoter) notice(now time.Time) {
+	if gap := now.Sub(p.lookedAt); gap > p.runner.config.Tick+p.runner.config.Lease/2 {
+		p.patience = now.Add(p.runner.config.Lease)
+	}
+}
+
+func (p *promoter) promote(ctx context.Context) {
+	r := p.runner
+	var effects *orchestration.Effects
+	var n int
+	err := db.InTx(ctx, r.pool, "promote", func(ctx context.Context, tx pgx.Tx) (err error) {
+		n, effects, err = r.engine.Promote(ctx, tx)
+		return err
+	})
+	if err != nil {
+		r.logger.WarnContext(ctx, "promote", slog.Any("error", err))
+		return
+	}
+	r.After(ctx, effects)
+	// There may be more, or something due in a moment.
+	p.arm(time.Millisecond)
+	r.logger.DebugContext(ctx, "retries dispatched", slog.Int("steps", n))
+}
+
+func (p *promoter) reap(ctx context.Context) {
+	r := p.runner
+	var effects *orchestration.Effects
+	var n int
+	err := db.InTx(ctx, r.pool, "reap", func(ctx context.Context, tx pgx.Tx) (err error) {
+		n, effects, err = r.engine.Reap(ctx, tx)
+		return err
+	})
+	if err != nil {
+		r.logger.WarnContext(ctx, "reap", slog.Any("error", err))
+		return
+	}
+	r.After(ctx, effects)
+	if n > 0 {
+		r.logger.InfoContext(ctx, "reaped steps of lost workers", slog.Int("steps", n))
+	}
+}
+
+func (p *promoter) sweep(ctx context.Context) {
+	r := p.runner
+	var effects *orchestration.Effects
+	var done orchestration.Repaired
+	cursor := p.cursor
+	err := db.InTx(ctx, r.pool, "sweep", func(ctx context.Context, tx pgx.Tx) (err error) {
+		done, cursor, effects, err = r.engine.Sweep(ctx, tx, r.config.ClaimGrace, p.cursor)
+		return err
+	})
+	if err != nil {
+		r.logger.WarnContext(ctx, "sweep", slog.Any("error", err))
+		return
+	}
+	p.cursor = cursor
+	r.After(ctx, effects)
+	if done.Any() {
+		r.logger.InfoContext(ctx, "repaired", slog.Int("steps", done.Steps), slog.Int("tasks", done.Tasks), slog.Int("jobs", done.Jobs))
+	}
+}

@@ -1,0 +1,164 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+
+	"github.com/tasker-systems/tasker-go/db"
+	"github.com/tasker-systems/tasker-go/db/dbsqlc"
+	"github.com/tasker-systems/tasker-go/orchestration"
+	"github.com/tasker-systems/tasker-go/orchestration/dag"
+)
+
+// enqueueWorker expands pending tasks.
+type enqueueWorker struct {
+	river.WorkerDefaults[enqueueArgs]
+	runner *Runner
+}
+
+func (w *enqueueWorker) Work(ctx context.Context, job *river.Job[enqueueArgs]) error {
+	_, err := w.runner.advances.do(ctx, orchestration.Item{
+		Kind: orchestration.ItemEnqueue, TaskID: job.Args.TaskID, JobID: job.ID,
+	})
+	return err
+}
+
+// resultWorker closes steps whose result another process stored.
+type resultWorker struct {
+	river.WorkerDefaults[resultArgs]
+	runner *Runner
+}
+
+func (w *resultWorker) Work(ctx context.Context, job *river.Job[resultArgs]) error {
+	_, err := w.runner.advances.do(ctx, orchestration.Item{
+		Kind: orchestration.ItemResult, TaskID: job.Args.TaskID, JobID: job.ID,
+		Dispatch: orchestration.Dispatch{StepID: job.Args.StepID, ClaimNo: job.Args.ClaimNo},
+	})
+	return err
+}
+
+// executeWorker runs steps.
+type executeWorker struct {
+	river.WorkerDefaults[executeArgs]
+	runner *Runner
+}
+
+// elsewhereDelay is how long a step waits for a process that has its handler, when this one fetched it and has not.
+const elsewhereDelay = time.Second
+
+// Work claims the step, runs its handler, and stores the outcome. A River error from here means that infrastructure failed:
+// the handler's failures are results.
+func (w *executeWorker) Work(ctx context.Context, job *river.Job[executeArgs]) error {
+	r := w.runner
+	handler := r.config.Handlers[job.Args.Handler]
+	if handler == nil && r.servedElsewhere(ctx, job.Args.Handler) {
+		return river.JobSnooze(elsewhereDelay)
+	}
+	asked := time.Now()
+	dispatch := orchestration.Dispatch{StepID: job.Args.StepID, ClaimNo: job.Args.ClaimNo}
+	// Not the job's context: a claim that was sent must be known, or its step would wait for the end of its lease.
+	step, err := r.claims.do(context.WithoutCancel(ctx), orchestration.Claim{Dispatch: dispatch, Token: uuid.New()})
+	if err != nil {
+		return err
+	}
+	if step == nil {
+		r.logger.DebugContext(ctx, "stale job", slog.Int64("job_id", job.ID), slog.String("step_id", dispatch.StepID.String()))
+		return nil
+	}
+	step.JobID = job.ID
+	return r.execute(ctx, step, handler, asked)
+}
+
+// execute runs a claimed step to its end, whichever it is.
+func (r *Runner) execute(ctx context.Context, step *orchestration.Claimed, handler Handler, asked time.Time) error {
+	held, release := r.leases.take(ctx, step.Dispatch, asked)
+	defer release()
+	started := time.Now()
+	outcome := r.call(held, handler, step)
+	if outcome.Failure != nil && r.stopping.Load() && held.Err() != nil && !errors.Is(context.Cause(held), ErrLeaseLost) {
+		return r.handBack(ctx, step)
+	}
+	verdict, err := r.store(ctx, step, outcome)
+	log := r.logger.With(
+		slog.String("task_id", step.TaskID.String()), slog.String("step", step.Name), slog.Int("attempt", step.Attempt),
+		slog.String("correlation_id", step.CorrelationID.String()), slog.Duration("duration", time.Since(started)),
+	)
+	switch {
+	case err != nil:
+		return fmt.Errorf("store result of step %s (claim %d): %w", step.StepID, step.ClaimNo, err)
+	case verdict == orchestration.VerdictReplayed:
+		// The handler stored the result in its own transaction, without waking anyone.
+		r.notifier.wake(map[string]bool{orchestration.Queue: true}, nil)
+	case verdict == orchestration.VerdictStale:
+		log.WarnContext(ctx, "stale_result: the step was dispatched again, cancelled or resolved; this result does not count")
+	case outcome.Failure != nil:
+		log.InfoContext(ctx, "step failed", slog.String("type", outcome.Failure.Type), slog.String("error", outcome.Failure.Message))
+	default:
+		log.DebugContext(ctx, "step complete")
+	}
+	return nil
+}
+
+// call runs the handler, or says why there is none to run.
+func (r *Runner) call(ctx context.Context, handler Handler, step *orchestration.Claimed) orchestration.Outcome {
+	definition := step.Template.Graph.Step(step.Name)
+	if handler == nil || definition == nil {
+		return orchestration.Outcome{Failure: &dag.Failure{
+			Type: "handler_not_found", Permanent: true,
+			Message: fmt.Sprintf("no live worker has a handler for step %q of %s: register it, deploy, and retry the step",
+				step.Name, step.Template.Graph.Template.ID()),
+		}}
+	}
+	return run(ctx, handler, step, definition.Timeout())
+}
+
+// storePatience is how long a finished result is offered to a database that does not take it. By then the lease is long over.
+const storePatience = 3
+
+// store commits the outcome. While the lease may still be ours, a database that is away is asked again: the work is done.
+func (r *Runner) store(ctx context.Context, step *orchestration.Claimed, outcome orchestration.Outcome) (orchestration.Verdict, error) {
+	item := orchestration.Item{
+		Kind: orchestration.ItemResult, TaskID: step.TaskID, Dispatch: step.Dispatch, JobID: step.JobID, Outcome: &outcome,
+	}
+	ctx = context.WithoutCancel(ctx)
+	deadline := time.Now().Add(storePatience * r.config.Lease)
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		verdict, err := r.stores.do(ctx, item)
+		if err == nil || !db.Unavailable(err) || time.Now().After(deadline) {
+			return verdict, err
+		}
+		timer := time.NewTimer(wait)
+		<-timer.C
+	}
+}
+
+// handBack returns a step that this process will not finish, so that another can start it at once.
+func (r *Runner) handBack(ctx context.Context, step *orchestration.Claimed) error {
+	ctx = context.WithoutCancel(ctx)
+	var effects *orchestration.Effects
+	err := db.InTx(ctx, r.pool, "release", func(ctx context.Context, tx pgx.Tx) (err error) {
+		effects, err = r.engine.Release(ctx, tx, []orchestration.Dispatch{step.Dispatch})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("hand back step %s: %w", step.StepID, err)
+	}
+	r.After(ctx, effects)
+	r.logger.InfoContext(ctx, "step handed back", slog.String("task_id", step.TaskID.String()), slog.String("step", step.Name))
+	return nil
+}
+
+// servedElsewhere asks whether another live process has the handler. If that is not known, it is assumed.
+func (r *Runner) servedElsewhere(ctx context.Context, handler string) bool {
+	served, err := r.engine.River.Queries(r.reserved).HandlersServed(ctx, dbsqlc.HandlersServedParams{
+		AliveSeconds: processAlive.Seconds(), Self: r.config.ID, Handlers: []string{handler},
+	})
+	return err != nil || len(served) > 0
+}

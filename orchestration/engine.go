@@ -1,0 +1,108 @@
+package orchestration
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tasker-systems/tasker-go/db"
+	"github.com/tasker-systems/tasker-go/db/dbsqlc"
+	"github.com/tasker-systems/tasker-go/orchestration/dag"
+)
+
+// Queue is the River queue of the orchestrators.
+const Queue = "orchestration"
+
+// Engine is the orchestration layer, bound to a database's layout. It has no state but caches.
+type Engine struct {
+	// River is where River's tables are.
+	River db.RiverSchema
+	// Templates are the compiled templates.
+	Templates *Templates
+	// MaxLosses is how often a step's worker may be lost before the step fails.
+	MaxLosses int
+	// Jitter returns a number uniform in [-1, 1) for the delay of a retry; nil is math/rand.
+	Jitter func() float64
+}
+
+func (e *Engine) queries(tx pgx.Tx) *dbsqlc.Queries { return e.River.Queries(tx) }
+
+func (e *Engine) jitter() float64 {
+	if e.Jitter != nil {
+		return e.Jitter()
+	}
+	return rand.Float64()*2 - 1 //nolint:gosec // spreading retries needs no secret
+}
+
+// Dispatch names one dispatch of a step: the step and its claim number.
+type Dispatch struct {
+	StepID  uuid.UUID
+	ClaimNo int32
+}
+
+// Item is one thing to advance.
+type Item struct {
+	Kind   ItemKind
+	TaskID uuid.UUID
+	// Dispatch is set for ItemResult; ItemRetryDue needs its step alone.
+	Dispatch
+	// Outcome is set where the result comes straight from the handler; nil reads the stored one.
+	Outcome *Outcome
+	// JobID is the River job that is settled in the same transaction; 0 for none.
+	JobID int64
+}
+
+// ItemKind says what an Item is.
+type ItemKind int
+
+// The kinds of items.
+const (
+	// ItemEnqueue expands a pending task.
+	ItemEnqueue ItemKind = iota + 1
+	// ItemResult closes a step.
+	ItemResult
+	// ItemRetryDue dispatches a step whose back-off is over.
+	ItemRetryDue
+)
+
+// Outcome is how an execution ended: a result, or a failure.
+type Outcome struct {
+	// Result is JSON; it counts when Failure is nil.
+	Result  json.RawMessage
+	Failure *dag.Failure
+}
+
+// Verdict says what became of a worker's outcome.
+type Verdict int
+
+// The verdicts.
+const (
+	// VerdictStale: the step was dispatched again, cancelled or resolved since; nothing was changed.
+	VerdictStale Verdict = iota
+	// VerdictAccepted: this outcome counts.
+	VerdictAccepted
+	// VerdictReplayed: this very outcome counted before; nothing was changed.
+	VerdictReplayed
+)
+
+// Effects is what must happen after the commit. Nothing of it is needed for correctness: whatever is lost here, polling and
+// the sweep find.
+type Effects struct {
+	// Verdicts has an entry for each outcome that counts or counted before; the others are stale.
+	Verdicts map[Dispatch]Verdict
+	// Queues got new jobs.
+	Queues map[string]bool
+	// Ended tasks reached a terminal state.
+	Ended []uuid.UUID
+	// Retry is the time until the earliest retry that was arranged, by the database's clock; 0 for none.
+	Retry time.Duration
+	// CancelJobs are jobs of steps that were closed over the head of their worker.
+	CancelJobs []int64
+}
+
+func newEffects() *Effects {
+	return &Effects{Verdicts: make(map[Dispatch]Verdict), Queues: make(map[string]bool)}
+}

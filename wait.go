@@ -1,0 +1,194 @@
+package tasker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tasker-systems/tasker-go/jobs"
+	"github.com/tasker-systems/tasker-go/orchestration/dag"
+)
+
+const (
+	// The intervals at which a waiting call asks the database by itself, for when no notification arrives.
+	firstPoll  = 500 * time.Millisecond
+	slowPoll   = 5 * time.Second
+	listenPace = time.Second
+)
+
+// Wait returns the task when it has ended. An *EndedError, with the task, says that it did not end complete; a task that was
+// halted for an operator counts as ended. It is woken by the end of the task, wherever that happens.
+func (r *Run) Wait(ctx context.Context) (*Task, error) { return r.client.Wait(ctx, r.ID) }
+
+// Wait waits for a task by its id; see [Run.Wait].
+func (c *Client) Wait(ctx context.Context, id uuid.UUID) (*Task, error) {
+	q, err := c.queries(ctx)
+	if err != nil {
+		return nil, err
+	}
+	woken, done := c.waiters.add(id)
+	defer done()
+	for poll := firstPoll; ; poll = min(2*poll, slowPoll) {
+		state, err := q.TaskState(ctx, id)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return nil, fmt.Errorf("wait for task %s: %w", id, ErrTaskNotFound)
+		case err != nil && (ctx.Err() != nil || !IsUnavailable(err)):
+			return nil, fmt.Errorf("wait for task %s: %w", id, err)
+		case err == nil && ended(dag.TaskState(state)):
+			return c.endedTask(ctx, id)
+		}
+		timer := time.NewTimer(poll)
+		select {
+		case <-woken:
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, fmt.Errorf("wait for task %s: %w", id, ctx.Err())
+		}
+		timer.Stop()
+	}
+}
+
+// ended: a blocked task waits for a person, which is as far as it goes by itself.
+func ended(state dag.TaskState) bool { return state.Terminal() || state == dag.TaskBlockedByFailures }
+
+func (c *Client) endedTask(ctx context.Context, id uuid.UUID) (*Task, error) {
+	task, err := c.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if task.State != dag.TaskComplete && task.State != dag.TaskResolvedManually {
+		return task, &EndedError{Task: task}
+	}
+	return task, nil
+}
+
+// waiters are the waiting calls of a process. While there are any, one connection listens for tasks that end elsewhere.
+type waiters struct {
+	client *Client
+
+	mu        sync.Mutex
+	waiting   map[uuid.UUID]map[chan struct{}]struct{}
+	stop      context.CancelFunc
+	listening sync.WaitGroup
+}
+
+func newWaiters(c *Client) *waiters {
+	return &waiters{client: c, waiting: make(map[uuid.UUID]map[chan struct{}]struct{})}
+}
+
+// add registers a call. The channel gets a value when the task may have ended.
+func (w *waiters) add(id uuid.UUID) (<-chan struct{}, func()) {
+	woken := make(chan struct{}, 1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waiting[id] == nil {
+		w.waiting[id] = make(map[chan struct{}]struct{})
+	}
+	w.waiting[id][woken] = struct{}{}
+	if w.stop == nil && !w.client.config.PollOnly {
+		ctx, cancel := context.WithCancel(context.Background())
+		w.stop = cancel
+		w.listening.Go(func() { w.listen(ctx) })
+	}
+	return woken, func() { w.remove(id, woken) }
+}
+
+func (w *waiters) remove(id uuid.UUID, woken chan struct{}) {
+	w.mu.Lock()
+	delete(w.waiting[id], woken)
+	if len(w.waiting[id]) == 0 {
+		delete(w.waiting, id)
+	}
+	idle := len(w.waiting) == 0 && w.client.running() == nil
+	w.mu.Unlock()
+	if idle {
+		w.close()
+	}
+}
+
+// signal wakes the calls that wait for these tasks.
+func (w *waiters) signal(ids []uuid.UUID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range ids {
+		for woken := range w.waiting[id] {
+			select {
+			case woken <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// close ends the listening and waits for it.
+func (w *waiters) close() {
+	w.mu.Lock()
+	stop := w.stop
+	w.stop = nil
+	w.mu.Unlock()
+	if stop != nil {
+		stop()
+		w.listening.Wait()
+	}
+}
+
+// listen keeps a listening connection until the context ends. Without one, the calls poll.
+func (w *waiters) listen(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := w.listenOnce(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		w.client.config.Logger.DebugContext(ctx, "listen for ended tasks", slog.Any("error", err))
+		pause := time.NewTimer(listenPace)
+		select {
+		case <-ctx.Done():
+		case <-pause.C:
+		}
+		pause.Stop()
+	}
+}
+
+func (w *waiters) listenOnce(ctx context.Context) error {
+	conn, err := pgx.ConnectConfig(ctx, w.client.pool.Config().ConnConfig)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if _, err := conn.Exec(ctx, "LISTEN "+jobs.EndedChannel); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	w.signalAll() // what ended before we listened
+	for {
+		notification, err := conn.WaitForNotification(ctx)
+		if err != nil {
+			return fmt.Errorf("wait for notification: %w", err)
+		}
+		var ids []uuid.UUID
+		for text := range strings.SplitSeq(notification.Payload, ",") {
+			if id, err := uuid.Parse(text); err == nil {
+				ids = append(ids, id)
+			}
+		}
+		w.signal(ids)
+	}
+}
+
+func (w *waiters) signalAll() {
+	w.mu.Lock()
+	ids := make([]uuid.UUID, 0, len(w.waiting))
+	for id := range w.waiting {
+		ids = append(ids, id)
+	}
+	w.mu.Unlock()
+	w.signal(ids)
+}
