@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -18,9 +17,8 @@ import (
 
 const (
 	// The intervals at which a waiting call asks the database by itself, for when no notification arrives.
-	firstPoll  = 500 * time.Millisecond
-	slowPoll   = 5 * time.Second
-	listenPace = time.Second
+	firstPoll = 500 * time.Millisecond
+	slowPoll  = 5 * time.Second
 )
 
 // Wait returns the task when it has ended. An *EndedError, with the task, says that it did not end complete; a task that was
@@ -141,46 +139,18 @@ func (w *waiters) close() {
 	}
 }
 
-// listen keeps a listening connection until the context ends. Without one, the calls poll.
+// listen hears of tasks that end elsewhere. While it cannot, the calls poll.
 func (w *waiters) listen(ctx context.Context) {
-	for ctx.Err() == nil {
-		err := w.listenOnce(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		w.client.config.Logger.DebugContext(ctx, "listen for ended tasks", slog.Any("error", err))
-		pause := time.NewTimer(listenPace)
-		select {
-		case <-ctx.Done():
-		case <-pause.C:
-		}
-		pause.Stop()
-	}
-}
-
-func (w *waiters) listenOnce(ctx context.Context) error {
-	conn, err := pgx.ConnectConfig(ctx, w.client.pool.Config().ConnConfig)
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	if _, err := conn.Exec(ctx, "LISTEN "+jobs.EndedChannel); err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	w.signalAll() // what ended before we listened
-	for {
-		notification, err := conn.WaitForNotification(ctx)
-		if err != nil {
-			return fmt.Errorf("wait for notification: %w", err)
-		}
+	c := w.client
+	jobs.Listen(ctx, c.pool.Config().ConnConfig, jobs.EndedChannel, c.config.Logger, w.signalAll, func(payload string) {
 		var ids []uuid.UUID
-		for text := range strings.SplitSeq(notification.Payload, ",") {
+		for text := range strings.SplitSeq(payload, ",") {
 			if id, err := uuid.Parse(text); err == nil {
 				ids = append(ids, id)
 			}
 		}
 		w.signal(ids)
-	}
+	})
 }
 
 func (w *waiters) signalAll() {

@@ -243,3 +243,11 @@ func readTemplate(fsys fs.FS, dir, path string) (Template, error) {
 	}
 	return ParseTemplate(filepath.Join(dir, path), text)
 }
+
+// FromDefinition makes a template from data; its handlers stand in Config.Handlers.
+func FromDefinition(definition Definition) (Template, error) {
+	if problems := dag.Validate(&definition); len(problems) > 0 {
+		return nil, fmt.Errorf("template %s: %w", definition.ID(), problems)
+	}
+	return &parsed{definition}, nil
+}

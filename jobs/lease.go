@@ -45,6 +45,15 @@ func (l *leases) take(ctx context.Context, step orchestration.Dispatch, asked ti
 	}
 }
 
+// lose ends the context of a step that was closed elsewhere, if this process runs it.
+func (l *leases) lose(step orchestration.Dispatch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if h := l.held[step]; h != nil {
+		h.cancel(ErrLeaseLost)
+	}
+}
+
 // margin keeps the local deadline before the database's.
 func (l *leases) margin() time.Duration { return min(max(time.Second, l.length/10), l.length/4) }
 

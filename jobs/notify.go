@@ -4,25 +4,30 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/tasker-systems/tasker-go/db"
 	"github.com/tasker-systems/tasker-go/db/dbsqlc"
+	"github.com/tasker-systems/tasker-go/orchestration"
 )
 
 // EndedChannel is the notification channel that carries the ids of tasks that ended, separated by commas.
 const EndedChannel = "tasker_task_ended"
 
+// InterruptChannel is the notification channel that carries dispatches whose handlers must stop: step ids with their claim
+// numbers, separated by commas.
+const InterruptChannel = "tasker_interrupt"
+
 const (
 	// notifyGap is the least time between two notifications: the first goes out at once, the rest gathers.
 	notifyGap = 2 * time.Millisecond
 	// notifyIDs keeps a payload below Postgres' limit of 8000 bytes.
-	notifyIDs     = 200
+	notifyIDs     = 150
 	notifyTimeout = 5 * time.Second
 )
 
@@ -34,10 +39,11 @@ type notifier struct {
 	river  db.RiverSchema
 	logger *slog.Logger
 
-	mu     sync.Mutex
-	queues map[string]bool
-	ended  []uuid.UUID
-	kick   chan struct{}
+	mu        sync.Mutex
+	queues    map[string]bool
+	ended     []string
+	interrupt []string
+	kick      chan struct{}
 }
 
 func newNotifier(pool *pgxpool.Pool, river db.RiverSchema, logger *slog.Logger) *notifier {
@@ -45,15 +51,20 @@ func newNotifier(pool *pgxpool.Pool, river db.RiverSchema, logger *slog.Logger) 
 }
 
 // wake asks for notifications; it never blocks.
-func (n *notifier) wake(queues map[string]bool, ended []uuid.UUID) {
-	if len(queues)+len(ended) == 0 {
+func (n *notifier) wake(effects *orchestration.Effects) {
+	if len(effects.Queues)+len(effects.Ended)+len(effects.Interrupt) == 0 {
 		return
 	}
 	n.mu.Lock()
-	for queue := range queues {
+	for queue := range effects.Queues {
 		n.queues[queue] = true
 	}
-	n.ended = append(n.ended, ended...)
+	for _, id := range effects.Ended {
+		n.ended = append(n.ended, id.String())
+	}
+	for _, d := range effects.Interrupt {
+		n.interrupt = append(n.interrupt, fmt.Sprintf("%s:%d", d.StepID, d.ClaimNo))
+	}
 	n.mu.Unlock()
 	select {
 	case n.kick <- struct{}{}:
@@ -101,17 +112,13 @@ func (n *notifier) take() dbsqlc.NotifyManyParams {
 		p.Channels = append(p.Channels, string(n.river)+".river_insert")
 		p.Payloads = append(p.Payloads, fmt.Sprintf(`{"queue":%q}`, queue))
 	}
-	for ids := n.ended; len(ids) > 0; {
-		some := ids[:min(len(ids), notifyIDs)]
-		ids = ids[len(some):]
-		texts := make([]string, len(some))
-		for i, id := range some {
-			texts[i] = id.String()
+	for channel, all := range map[string][]string{EndedChannel: n.ended, InterruptChannel: n.interrupt} {
+		for some := range slices.Chunk(all, notifyIDs) {
+			p.Channels = append(p.Channels, channel)
+			p.Payloads = append(p.Payloads, strings.Join(some, ","))
 		}
-		p.Channels = append(p.Channels, EndedChannel)
-		p.Payloads = append(p.Payloads, strings.Join(texts, ","))
 	}
 	clear(n.queues)
-	n.ended = nil
+	n.ended, n.interrupt = nil, nil
 	return p
 }

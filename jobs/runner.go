@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"sort"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,31 +74,33 @@ type Runner struct {
 	river    *river.Client[pgx.Tx]
 
 	claims   *committer[orchestration.Claim, *orchestration.Claimed]
-	advances *committer[orchestration.Item, orchestration.Verdict]
-	stores   *committer[orchestration.Item, orchestration.Verdict]
+	advances *committer[orchestration.Item, stored]
+	stores   *committer[orchestration.Item, stored]
 	leases   *leases
 	notifier *notifier
 	promoter *promoter
 	// Ended hears of tasks that ended in this process.
 	ended func(ids []uuid.UUID)
 
-	stopping atomic.Bool
-	cancel   context.CancelFunc
-	loops    sync.WaitGroup
+	// draining: no step is continued; stopping: the grace is over, and steps are handed back.
+	draining, stopping atomic.Bool
+	cancel             context.CancelFunc
+	loops              sync.WaitGroup
 }
 
 // NewRunner makes a runner that is not running. ended is called, quickly, with tasks that this process brought to an end.
 func NewRunner(ctx context.Context, config Config, ended func(ids []uuid.UUID)) (*Runner, error) {
+	config.Engine.Holder = orchestration.Holder{Worker: config.ID, Lease: config.Lease}
 	r := &Runner{config: config, engine: config.Engine, logger: config.Logger, ended: ended}
 	if err := r.openPools(ctx); err != nil {
 		r.closePools()
 		return nil, err
 	}
 	r.claims = &committer[orchestration.Claim, *orchestration.Claimed]{commit: r.commitClaims, largest: largestBatch, parallel: 2}
-	r.advances = &committer[orchestration.Item, orchestration.Verdict]{commit: r.commitAdvances, largest: largestBatch, parallel: 2}
+	r.advances = &committer[orchestration.Item, stored]{commit: r.commitAdvances, largest: largestBatch, parallel: 2}
 	r.stores = r.advances
 	if !config.Orchestrate {
-		r.stores = &committer[orchestration.Item, orchestration.Verdict]{commit: r.commitStores, largest: largestBatch, parallel: 2}
+		r.stores = &committer[orchestration.Item, stored]{commit: r.commitStores, largest: largestBatch, parallel: 2}
 	}
 	r.leases = newLeases(config.Lease, config.Logger)
 	r.leases.renew = r.renew
@@ -182,6 +186,11 @@ func (r *Runner) Start(ctx context.Context) error {
 	if r.config.Orchestrate {
 		r.loops.Go(func() { r.promoter.run(loops) })
 	}
+	if len(r.config.Namespaces) > 0 && !r.config.PollOnly {
+		r.loops.Go(func() {
+			Listen(loops, r.config.Pool.Config().ConnConfig, InterruptChannel, r.logger, func() {}, r.interrupted)
+		})
+	}
 	// River's context is not the caller's: cancelling that must not tear handlers down without the grace of Stop.
 	if err := r.river.Start(context.WithoutCancel(ctx)); err != nil {
 		r.shutdown()
@@ -193,6 +202,7 @@ func (r *Runner) Start(ctx context.Context) error {
 // Stop ends the process's part politely: no new jobs, running handlers get StopGrace to finish, then their contexts end and
 // their steps are handed back. Cancelling ctx ends the grace at once.
 func (r *Runner) Stop(ctx context.Context) error {
+	r.draining.Store(true)
 	grace, cancel := context.WithTimeout(ctx, r.config.StopGrace)
 	defer cancel()
 	err := r.river.Stop(grace)
@@ -248,17 +258,17 @@ func (r *Runner) commitClaims(ctx context.Context, claims []orchestration.Claim)
 	return out, nil
 }
 
-func (r *Runner) commitAdvances(ctx context.Context, items []orchestration.Item) ([]orchestration.Verdict, error) {
+func (r *Runner) commitAdvances(ctx context.Context, items []orchestration.Item) ([]stored, error) {
 	return r.commitItems(ctx, "advance", items, r.engine.Advance)
 }
 
-func (r *Runner) commitStores(ctx context.Context, items []orchestration.Item) ([]orchestration.Verdict, error) {
+func (r *Runner) commitStores(ctx context.Context, items []orchestration.Item) ([]stored, error) {
 	return r.commitItems(ctx, "result", items, r.engine.StoreResults)
 }
 
 func (r *Runner) commitItems(ctx context.Context, name string, items []orchestration.Item,
 	fn func(context.Context, pgx.Tx, []orchestration.Item) (*orchestration.Effects, error),
-) ([]orchestration.Verdict, error) {
+) ([]stored, error) {
 	var effects *orchestration.Effects
 	err := db.InTx(ctx, r.pool, name, func(ctx context.Context, tx pgx.Tx) (err error) {
 		effects, err = fn(ctx, tx, items)
@@ -268,17 +278,23 @@ func (r *Runner) commitItems(ctx context.Context, name string, items []orchestra
 		return nil, err //nolint:wrapcheck // InTx wraps
 	}
 	r.After(ctx, effects)
-	verdicts := make([]orchestration.Verdict, len(items))
+	out := make([]stored, len(items))
 	for i := range items {
-		verdicts[i] = effects.Verdicts[items[i].Dispatch]
+		out[i] = stored{effects.Verdicts[items[i].Dispatch], effects.Next[items[i].Dispatch]}
 	}
-	return verdicts, nil
+	return out, nil
+}
+
+// stored is what became of an outcome, and the step to go on with, if any.
+type stored struct {
+	verdict orchestration.Verdict
+	next    *orchestration.Claimed
 }
 
 // After does what must follow a commit: it wakes whoever has work now. Nothing of it can fail the commit.
-func (r *Runner) After(ctx context.Context, effects *orchestration.Effects) {
+func (r *Runner) After(_ context.Context, effects *orchestration.Effects) {
 	if !r.config.PollOnly {
-		r.notifier.wake(effects.Queues, effects.Ended)
+		r.notifier.wake(effects)
 	}
 	if len(effects.Ended) > 0 {
 		r.ended(effects.Ended)
@@ -286,10 +302,19 @@ func (r *Runner) After(ctx context.Context, effects *orchestration.Effects) {
 	if effects.Retry > 0 {
 		r.promoter.arm(effects.Retry)
 	}
-	for _, id := range effects.CancelJobs {
-		// River ends the context of the handler, in whichever process it runs; if this is lost, the next heartbeat tells it.
-		if _, err := r.river.JobCancel(ctx, id); err != nil && !errors.Is(err, river.ErrNotFound) {
-			r.logger.WarnContext(ctx, "cancel running job", slog.Int64("job_id", id), slog.Any("error", err))
+	for _, step := range effects.Interrupt {
+		r.leases.lose(step)
+	}
+}
+
+// interrupted hears of dispatches that were closed elsewhere. What is missed here, the next heartbeat tells.
+func (r *Runner) interrupted(payload string) {
+	for text := range strings.SplitSeq(payload, ",") {
+		id, claim, _ := strings.Cut(text, ":")
+		step, err := uuid.Parse(id)
+		number, convErr := strconv.ParseInt(claim, 10, 32)
+		if err == nil && convErr == nil {
+			r.leases.lose(orchestration.Dispatch{StepID: step, ClaimNo: int32(number)})
 		}
 	}
 }

@@ -73,37 +73,56 @@ func (w *executeWorker) Work(ctx context.Context, job *river.Job[executeArgs]) e
 		return nil
 	}
 	step.JobID = job.ID
-	return r.execute(ctx, step, handler, asked)
+	for step != nil {
+		asked, step, err = r.execute(ctx, step, r.config.Handlers[handlerName(step)], asked)
+	}
+	return err
 }
 
-// execute runs a claimed step to its end, whichever it is.
-func (r *Runner) execute(ctx context.Context, step *orchestration.Claimed, handler Handler, asked time.Time) error {
+func handlerName(step *orchestration.Claimed) string {
+	if definition := step.Template.Graph.Step(step.Name); definition != nil {
+		return definition.Handler.Callable
+	}
+	return ""
+}
+
+// execute runs a claimed step to its end, whichever it is, and returns the step that this worker goes on with, if any, with
+// the time before it was asked for.
+func (r *Runner) execute(ctx context.Context, step *orchestration.Claimed, handler Handler, asked time.Time) (time.Time, *orchestration.Claimed, error) {
 	held, release := r.leases.take(ctx, step.Dispatch, asked)
 	defer release()
 	started := time.Now()
 	outcome := r.call(held, handler, step)
 	if outcome.Failure != nil && r.stopping.Load() && held.Err() != nil && !errors.Is(context.Cause(held), ErrLeaseLost) {
-		return r.handBack(ctx, step)
+		return started, nil, r.handBack(ctx, step)
 	}
-	verdict, err := r.store(ctx, step, outcome)
-	log := r.logger.With(
+	asked = time.Now()
+	done, err := r.store(ctx, step, outcome)
+	if err != nil {
+		return asked, nil, fmt.Errorf("store result of step %s (claim %d): %w", step.StepID, step.ClaimNo, err)
+	}
+	r.report(ctx, step, outcome, done.verdict, asked.Sub(started))
+	return asked, done.next, nil
+}
+
+// report says how an execution ended.
+func (r *Runner) report(ctx context.Context, step *orchestration.Claimed, outcome orchestration.Outcome, verdict orchestration.Verdict, took time.Duration) {
+	attrs := []slog.Attr{
 		slog.String("task_id", step.TaskID.String()), slog.String("step", step.Name), slog.Int("attempt", step.Attempt),
-		slog.String("correlation_id", step.CorrelationID.String()), slog.Duration("duration", time.Since(started)),
-	)
+		slog.String("correlation_id", step.CorrelationID.String()), slog.Duration("duration", took),
+	}
 	switch {
-	case err != nil:
-		return fmt.Errorf("store result of step %s (claim %d): %w", step.StepID, step.ClaimNo, err)
 	case verdict == orchestration.VerdictReplayed:
 		// The handler stored the result in its own transaction, without waking anyone.
-		r.notifier.wake(map[string]bool{orchestration.Queue: true}, nil)
+		r.notifier.wake(&orchestration.Effects{Queues: map[string]bool{orchestration.Queue: true}})
 	case verdict == orchestration.VerdictStale:
-		log.WarnContext(ctx, "stale_result: the step was dispatched again, cancelled or resolved; this result does not count")
+		r.logger.LogAttrs(ctx, slog.LevelWarn, "stale_result: the step was dispatched again, cancelled or resolved; this result does not count", attrs...)
 	case outcome.Failure != nil:
-		log.InfoContext(ctx, "step failed", slog.String("type", outcome.Failure.Type), slog.String("error", outcome.Failure.Message))
+		attrs = append(attrs, slog.String("type", outcome.Failure.Type), slog.String("error", outcome.Failure.Message))
+		r.logger.LogAttrs(ctx, slog.LevelInfo, "step failed", attrs...)
 	default:
-		log.DebugContext(ctx, "step complete")
+		r.logger.LogAttrs(ctx, slog.LevelDebug, "step complete", attrs...)
 	}
-	return nil
 }
 
 // call runs the handler, or says why there is none to run.
@@ -119,20 +138,25 @@ func (r *Runner) call(ctx context.Context, handler Handler, step *orchestration.
 	return run(ctx, handler, step, definition.Timeout())
 }
 
+func (r *Runner) runs(handler string) bool { return r.config.Handlers[handler] != nil }
+
 // storePatience is how long a finished result is offered to a database that does not take it. By then the lease is long over.
 const storePatience = 3
 
 // store commits the outcome. While the lease may still be ours, a database that is away is asked again: the work is done.
-func (r *Runner) store(ctx context.Context, step *orchestration.Claimed, outcome orchestration.Outcome) (orchestration.Verdict, error) {
+func (r *Runner) store(ctx context.Context, step *orchestration.Claimed, outcome orchestration.Outcome) (stored, error) {
 	item := orchestration.Item{
 		Kind: orchestration.ItemResult, TaskID: step.TaskID, Dispatch: step.Dispatch, JobID: step.JobID, Outcome: &outcome,
+	}
+	if r.config.Orchestrate && !r.draining.Load() {
+		item.Offer = &orchestration.Offer{Token: uuid.New(), Step: step, Runs: r.runs}
 	}
 	ctx = context.WithoutCancel(ctx)
 	deadline := time.Now().Add(storePatience * r.config.Lease)
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		verdict, err := r.stores.do(ctx, item)
+		done, err := r.stores.do(ctx, item)
 		if err == nil || !db.Unavailable(err) || time.Now().After(deadline) {
-			return verdict, err
+			return done, err
 		}
 		timer := time.NewTimer(wait)
 		<-timer.C

@@ -43,7 +43,25 @@ func (e *Engine) Advance(ctx context.Context, tx pgx.Tx, items []Item) (*Effects
 	if err := e.apply(ctx, q, w, effects); err != nil {
 		return nil, err
 	}
-	return effects, e.findReplays(ctx, q, items, effects)
+	if err := e.findReplays(ctx, q, items, effects); err != nil {
+		return nil, err
+	}
+	return effects, e.loadNext(ctx, q, items, effects)
+}
+
+// loadNext completes the steps that workers go on with: the result just stored is at hand, others are read.
+func (e *Engine) loadNext(ctx context.Context, q *dbsqlc.Queries, items []Item, effects *Effects) error {
+	if len(effects.Next) == 0 {
+		return nil
+	}
+	claimed := make(map[Dispatch]*Claimed, len(effects.Next))
+	for i := range items {
+		if next := effects.Next[items[i].Dispatch]; next != nil {
+			next.Results[items[i].Offer.Step.Name] = items[i].Outcome.Result
+			claimed[next.Dispatch] = next
+		}
+	}
+	return e.loadResults(ctx, q, claimed)
 }
 
 func taskIDs(items []Item) []uuid.UUID {
@@ -97,6 +115,31 @@ func (e *Engine) findReplays(ctx context.Context, q *dbsqlc.Queries, items []Ite
 	}
 	for _, row := range rows {
 		effects.Verdicts[Dispatch{row.StepID, row.ClaimNo}] = VerdictReplayed
+	}
+	return e.findContinued(ctx, q, items, effects)
+}
+
+// findContinued finds the steps that replayed outcomes were continued with.
+func (e *Engine) findContinued(ctx context.Context, q *dbsqlc.Queries, items []Item, effects *Effects) error {
+	var p dbsqlc.StepContinuedParams
+	offers := make(map[uuid.UUID]*Offer)
+	for i := range items {
+		if items[i].Offer != nil && effects.Verdicts[items[i].Dispatch] == VerdictReplayed {
+			p.TaskIds = append(p.TaskIds, items[i].TaskID)
+			p.Tokens = append(p.Tokens, items[i].Offer.Token)
+			offers[items[i].Offer.Token] = items[i].Offer
+		}
+	}
+	if len(p.Tokens) == 0 {
+		return nil
+	}
+	rows, err := q.StepContinued(ctx, p)
+	if err != nil {
+		return fmt.Errorf("look for continued steps: %w", err)
+	}
+	for i := range rows {
+		row, step := &rows[i], offers[rows[i].ClaimToken].Step
+		effects.Next[step.Dispatch] = step.successor(Dispatch{row.ID, row.ClaimNo}, row.Name, int(row.Attempts), row.RiverJobID)
 	}
 	return nil
 }

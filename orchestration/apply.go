@@ -19,12 +19,22 @@ type writes struct {
 	tasks  dbsqlc.TaskApplyManyParams
 
 	restart []uuid.UUID
-	queues  map[string]bool
-	ended   []uuid.UUID
-	retry   time.Duration
+	// offers are those that were taken, by the step that is continued.
+	offers map[uuid.UUID]taken
+	queues map[string]bool
+	ended  []uuid.UUID
+	retry  time.Duration
 }
 
-func newWrites() *writes { return &writes{queues: make(map[string]bool)} }
+// taken is an offer with the step it was taken for.
+type taken struct {
+	offer *Offer
+	name  string
+}
+
+func newWrites() *writes {
+	return &writes{queues: make(map[string]bool), offers: make(map[uuid.UUID]taken)}
+}
 
 // add turns one plan into writes.
 func (w *writes) add(task *loadedTask, plan *dag.Plan) error {
@@ -109,12 +119,27 @@ func (w *writes) step(task *loadedTask, c *dag.StepChange) error {
 	p.Fresh = append(p.Fresh, fresh && c.To != dag.StepCancelled)
 	p.Result = append(p.Result, result)
 	p.Failure = append(p.Failure, failure)
+	p.Token = append(p.Token, w.takeOffer(task, c))
 	if c.To == dag.StepWaitingForRetry {
 		if wait := max(c.RetryAt.Sub(task.now()), time.Millisecond); w.retry == 0 || wait < w.retry {
 			w.retry = wait
 		}
 	}
 	return nil
+}
+
+// takeOffer gives a step that becomes ready to a worker that would go on with it.
+func (w *writes) takeOffer(task *loadedTask, c *dag.StepChange) uuid.UUID {
+	if c.From != dag.StepPending || c.To != dag.StepEnqueued || len(task.offers) == 0 {
+		return uuid.Nil
+	}
+	definition, offer := task.template.Graph.Step(c.Step), task.offers[0]
+	if definition == nil || !offer.Runs(definition.Handler.Callable) {
+		return uuid.Nil
+	}
+	task.offers = task.offers[1:]
+	w.offers[task.steps[c.Step].id] = taken{offer, c.Step}
+	return offer.Token
 }
 
 func (w *writes) task(task *loadedTask, plan *dag.Plan, failure string) {
@@ -178,6 +203,7 @@ func (e *Engine) apply(ctx context.Context, q *dbsqlc.Queries, w *writes, effect
 		}
 	}
 	if len(w.steps.ID)+len(w.steps.SettleID) > 0 {
+		w.steps.WorkerID, w.steps.LeaseSeconds = e.Holder.Worker, e.Holder.Lease.Seconds()
 		rows, err := q.StepApplyMany(ctx, w.steps)
 		if err != nil {
 			return fmt.Errorf("apply steps: %w", err)
@@ -186,7 +212,10 @@ func (e *Engine) apply(ctx context.Context, q *dbsqlc.Queries, w *writes, effect
 			return fmt.Errorf("apply steps: %d of %d changes found their step as it was loaded", len(rows), len(w.steps.ID))
 		}
 		for i := range rows {
-			if rows[i].ToState == string(dag.StepEnqueued) {
+			switch {
+			case rows[i].Continued:
+				w.next(&rows[i], effects)
+			case rows[i].ToState == string(dag.StepEnqueued):
 				w.queues[rows[i].Queue] = true
 			}
 		}
@@ -207,4 +236,10 @@ func (e *Engine) apply(ctx context.Context, q *dbsqlc.Queries, w *writes, effect
 	effects.Ended = append(effects.Ended, w.ended...)
 	effects.Retry = w.retry
 	return nil
+}
+
+// next hands a continued step to the worker whose offer was taken. What both steps share is in the worker's memory.
+func (w *writes) next(row *dbsqlc.StepApplyManyRow, effects *Effects) {
+	t := w.offers[row.ID]
+	effects.Next[t.offer.Step.Dispatch] = t.offer.Step.successor(Dispatch{row.ID, row.ClaimNo}, t.name, int(row.Attempts), row.RiverJobID)
 }

@@ -89,6 +89,21 @@ func claimedStep(row *dbsqlc.StepClaimManyRow, templates map[uuid.UUID]*Template
 	return c, nil
 }
 
+// successor is a step of the same task, claimed by the same worker right after this one.
+func (c *Claimed) successor(dispatch Dispatch, name string, attempt int, job *int64) *Claimed {
+	next := *c
+	next.Dispatch, next.Name, next.Attempt, next.LastFailure = dispatch, name, attempt, nil
+	next.JobID, next.MaxAttempts = 0, 1
+	if job != nil {
+		next.JobID = *job
+	}
+	if step := c.Template.Graph.Step(name); step != nil {
+		next.MaxAttempts = max(step.Policy().MaxAttempts, 1)
+	}
+	next.Results = make(map[string]json.RawMessage, 1)
+	return &next
+}
+
 // loadResults reads, in one query for the batch, the results that the claimed steps' handlers may ask for.
 func (e *Engine) loadResults(ctx context.Context, q *dbsqlc.Queries, claimed map[Dispatch]*Claimed) error {
 	type wanted struct {
@@ -108,6 +123,9 @@ func (e *Engine) loadResults(ctx context.Context, q *dbsqlc.Queries, claimed map
 			names = graph.Ancestors(c.Name)
 		}
 		for _, name := range names {
+			if _, known := c.Results[name]; known {
+				continue
+			}
 			key := wanted{c.TaskID, name}
 			if readers[key] == nil {
 				p.TaskIds = append(p.TaskIds, c.TaskID)

@@ -81,7 +81,7 @@ func (t *loadedTask) addStep(row *dbsqlc.StepLockTaskRow) {
 	if state.Active() {
 		t.active++
 	}
-	t.steps[row.Name] = loadedStep{id: row.ID, jobID: row.RiverJobID, view: dag.StepView{
+	t.steps[row.Name] = loadedStep{id: row.ID, claim: row.ClaimNo, jobID: row.RiverJobID, view: dag.StepView{
 		State: state, Attempts: int(row.Attempts), MaxAttempts: int(row.MaxAttempts), ParentsLeft: int(row.ParentsLeft), Sink: row.Sink,
 	}}
 }
@@ -94,17 +94,17 @@ func (w *writes) setResult(step uuid.UUID, result json.RawMessage) {
 	}
 }
 
-// withdraw cancels the jobs of steps that were closed over the head of their worker, and names those that run.
+// withdraw cancels the jobs of steps that were closed over the head of their worker, and names the dispatches that run.
 func (e *Engine) withdraw(ctx context.Context, q *dbsqlc.Queries, task *loadedTask, plan *dag.Plan, effects *Effects) error {
 	var waiting []int64
 	for _, c := range plan.Steps {
-		job := task.steps[c.Step].jobID
+		step := task.steps[c.Step]
 		switch {
-		case job == nil || c.To == dag.StepEnqueued:
+		case step.jobID == nil || c.To == dag.StepEnqueued:
 		case c.From == dag.StepEnqueued:
-			waiting = append(waiting, *job)
+			waiting = append(waiting, *step.jobID)
 		case c.From == dag.StepInProgress:
-			effects.CancelJobs = append(effects.CancelJobs, *job)
+			effects.Interrupt = append(effects.Interrupt, Dispatch{step.id, step.claim})
 		}
 	}
 	if len(waiting) == 0 {

@@ -24,6 +24,8 @@ type Engine struct {
 	Templates *Templates
 	// MaxLosses is how often a step's worker may be lost before the step fails.
 	MaxLosses int
+	// Holder is this process as a worker; used by offers.
+	Holder Holder
 	// Jitter returns a number uniform in [-1, 1) for the delay of a retry; nil is math/rand.
 	Jitter func() float64
 }
@@ -53,6 +55,24 @@ type Item struct {
 	Outcome *Outcome
 	// JobID is the River job that is settled in the same transaction; 0 for none.
 	JobID int64
+	// Offer is set where the worker would go on with a step that this result makes ready.
+	Offer *Offer
+}
+
+// Offer is a worker's to continue: it saves the next step its way through the queue.
+type Offer struct {
+	// Token is fresh, as that of a Claim.
+	Token uuid.UUID
+	// Runs reports whether the worker has a handler.
+	Runs func(handler string) bool
+	// Step is the step that the worker has just run.
+	Step *Claimed
+}
+
+// Holder names the worker that continues steps, and for how long they are its own.
+type Holder struct {
+	Worker string
+	Lease  time.Duration
 }
 
 // ItemKind says what an Item is.
@@ -99,10 +119,12 @@ type Effects struct {
 	Ended []uuid.UUID
 	// Retry is the time until the earliest retry that was arranged, by the database's clock; 0 for none.
 	Retry time.Duration
-	// CancelJobs are jobs of steps that were closed over the head of their worker.
-	CancelJobs []int64
+	// Next are the steps that workers go on with, by the dispatch they have just finished.
+	Next map[Dispatch]*Claimed
+	// Interrupt are dispatches that were closed over the head of their worker.
+	Interrupt []Dispatch
 }
 
 func newEffects() *Effects {
-	return &Effects{Verdicts: make(map[Dispatch]Verdict), Queues: make(map[string]bool)}
+	return &Effects{Verdicts: make(map[Dispatch]Verdict), Queues: make(map[string]bool), Next: make(map[Dispatch]*Claimed)}
 }

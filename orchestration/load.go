@@ -25,12 +25,14 @@ type loadedTask struct {
 	results  []dag.Result
 	due      []string
 	outcomes map[string]Outcome
+	offers   []*Offer
 	enqueue  bool
 }
 
 // loadedStep is what apply needs of a step beside dag's view.
 type loadedStep struct {
 	id    uuid.UUID
+	claim int32
 	jobID *int64
 	view  dag.StepView
 }
@@ -124,6 +126,9 @@ func (e *Engine) file(task *loadedTask, row *dbsqlc.StepLockManyRow, item *Item,
 		}
 		effects.Verdicts[item.Dispatch] = VerdictAccepted
 		task.outcomes[row.Name] = *item.Outcome
+		if item.Offer != nil && item.Outcome.Failure == nil {
+			task.offers = append(task.offers, item.Offer)
+		}
 		task.results = append(task.results, dag.Result{Step: row.Name, Failure: item.Outcome.Failure, Jitter: e.jitter()})
 	default:
 		if !fenced || (state != dag.StepEnqueuedForOrchestration && state != dag.StepEnqueuedAsErrorForOrchestration) {
@@ -135,7 +140,7 @@ func (e *Engine) file(task *loadedTask, row *dbsqlc.StepLockManyRow, item *Item,
 		}
 		task.results = append(task.results, dag.Result{Step: row.Name, Failure: failure, Jitter: e.jitter()})
 	}
-	task.steps[row.Name] = loadedStep{id: row.ID, jobID: row.RiverJobID, view: dag.StepView{
+	task.steps[row.Name] = loadedStep{id: row.ID, claim: row.ClaimNo, jobID: row.RiverJobID, view: dag.StepView{
 		State: state, Attempts: int(row.Attempts), MaxAttempts: int(row.MaxAttempts), ParentsLeft: int(row.ParentsLeft), Sink: row.Sink,
 	}}
 	return nil

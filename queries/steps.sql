@@ -63,24 +63,28 @@ SELECT task_id, count(*)::integer AS active
 
 -- StepApplyMany writes every step change of a batch of plans: closes, decrements, retries, dispatches, cancellations. A
 -- dispatch raises the claim number and inserts its job here; a fresh outcome (one that was not stored before) also gets its
--- attempt row, and its jobs are settled.
+-- attempt row, and its jobs are settled. A dispatch with a token is continued by the worker that made it possible: the step is
+-- claimed here and now, and its job is inserted running.
 -- name: StepApplyMany :many
 WITH change AS (
     SELECT unnest(@id::uuid[]) AS id, unnest(@from_state::text[]) AS from_state, unnest(@to_state::text[]) AS to_state,
            unnest(@parents_done::integer[]) AS parents_done, unnest(@retry_at::timestamptz[]) AS retry_at,
            unnest(@reset::boolean[]) AS reset, unnest(@fresh::boolean[]) AS fresh, unnest(@result::text[]) AS result,
-           unnest(@failure::text[]) AS failure
+           unnest(@failure::text[]) AS failure, nullif(unnest(@token::uuid[]), '00000000-0000-0000-0000-000000000000') AS token
 ), step AS (
     UPDATE tasker.steps s
-       SET state = c.to_state,
+       SET state = CASE WHEN c.token IS NULL THEN c.to_state ELSE 'in_progress' END,
            parents_left = s.parents_left - c.parents_done,
            claim_no = s.claim_no + (c.to_state = 'enqueued')::integer,
-           attempts = CASE WHEN c.reset THEN 0 ELSE s.attempts END,
+           attempts = CASE WHEN c.reset THEN 0 ELSE s.attempts END + (c.token IS NOT NULL)::integer,
            losses = CASE WHEN c.reset THEN 0 ELSE s.losses END,
-           transition_no = s.transition_no + (c.to_state <> c.from_state)::integer,
+           transition_no = s.transition_no + (c.to_state <> c.from_state)::integer + (c.token IS NOT NULL)::integer,
            river_job_id = CASE WHEN c.to_state = 'enqueued' THEN nextval('/* TEMPLATE: schema */river_job_id_seq') ELSE s.river_job_id END,
-           dispatched_at = CASE WHEN c.to_state = 'enqueued' THEN now() END,
-           lease_expires_at = NULL,
+           dispatched_at = CASE WHEN c.to_state = 'enqueued' AND c.token IS NULL THEN now() END,
+           worker_id = CASE WHEN c.token IS NULL THEN s.worker_id ELSE @worker_id::text END,
+           claim_token = coalesce(c.token, s.claim_token),
+           started_at = CASE WHEN c.token IS NULL THEN s.started_at ELSE now() END,
+           lease_expires_at = CASE WHEN c.token IS NOT NULL THEN now() + make_interval(secs => @lease_seconds::float8) END,
            retry_at = CASE WHEN c.to_state = 'waiting_for_retry' THEN c.retry_at END,
            finished_at = CASE WHEN c.to_state IN ('complete', 'error', 'cancelled', 'resolved_manually') THEN now() END,
            result = CASE WHEN c.result <> '' THEN c.result::jsonb ELSE s.result END,
@@ -89,10 +93,12 @@ WITH change AS (
       FROM change c
      WHERE s.id = c.id AND s.state = c.from_state
     RETURNING s.id, s.task_id, c.from_state, c.to_state, s.claim_no, s.attempts, s.transition_no, s.river_job_id, s.handler, s.queue,
-              s.priority, s.worker_id, s.started_at, c.fresh, c.failure
+              s.priority, s.worker_id, s.started_at, c.fresh, c.failure, c.token IS NOT NULL AS continued
 ), logged AS (
     INSERT INTO tasker.step_transitions (step_id, seq, claim_no, from_state, to_state)
-    SELECT s.id, s.transition_no, s.claim_no, s.from_state, s.to_state FROM step s WHERE s.to_state <> s.from_state
+    SELECT s.id, s.transition_no - s.continued::integer, s.claim_no, s.from_state, s.to_state FROM step s WHERE s.to_state <> s.from_state
+     UNION ALL
+    SELECT s.id, s.transition_no, s.claim_no, 'enqueued', 'in_progress' FROM step s WHERE s.continued
 ), attempted AS (
     INSERT INTO tasker.step_attempts (step_id, claim_no, attempt, outcome, worker_id, river_job_id, started_at, failure)
     SELECT s.id, s.claim_no, s.attempts, CASE WHEN s.to_state = 'complete' THEN 'complete' ELSE 'error' END, s.worker_id,
@@ -100,9 +106,11 @@ WITH change AS (
       FROM step s
      WHERE s.fresh
 ), jobs AS (
-    INSERT INTO /* TEMPLATE: schema */river_job (id, kind, args, queue, priority, max_attempts, tags)
+    INSERT INTO /* TEMPLATE: schema */river_job (id, kind, args, queue, priority, max_attempts, tags, state, attempt, attempted_at, attempted_by)
     SELECT s.river_job_id, 'tasker_execute', jsonb_build_object('step_id', s.id, 'claim_no', s.claim_no, 'handler', s.handler), s.queue,
-           tasker.river_priority(s.priority), 1, ARRAY[s.task_id::text]
+           tasker.river_priority(s.priority), 1, ARRAY[s.task_id::text],
+           (CASE WHEN s.continued THEN 'running' ELSE 'available' END)::/* TEMPLATE: schema */river_job_state, s.continued::integer,
+           CASE WHEN s.continued THEN now() END, CASE WHEN s.continued THEN ARRAY[s.worker_id] END
       FROM step s
      WHERE s.to_state = 'enqueued'
 ), result_jobs AS (
@@ -118,7 +126,7 @@ WITH change AS (
       FROM (SELECT unnest(@settle_id::bigint[]) AS id, unnest(@settle_state::text[]) AS state, unnest(@settle_error::text[]) AS error) d
      WHERE j.id = d.id AND j.state = 'running'
 )
-SELECT s.id, s.task_id, s.to_state::text AS to_state, s.queue, s.claim_no FROM step s;
+SELECT s.id, s.to_state::text AS to_state, s.queue, s.claim_no, s.attempts, s.river_job_id, s.continued::boolean AS continued FROM step s;
 
 -- StepClaimMany is the fence: it takes the steps whose dispatch is still the newest, and hands out what their handlers need.
 -- A job that gets no row is a stale carrier. A claim whose commit was in doubt finds its own token.
@@ -218,3 +226,9 @@ SELECT a.step_id, a.claim_no
   FROM (SELECT unnest(@step_ids::uuid[]) AS step_id, unnest(@claim_nos::integer[]) AS claim_no) w
   JOIN tasker.step_attempts a ON a.step_id = w.step_id AND a.claim_no = w.claim_no
  WHERE a.outcome IN ('complete', 'error');
+
+-- StepContinued finds steps that a worker claimed for itself in a transaction whose commit was in doubt.
+-- name: StepContinued :many
+SELECT s.id, s.task_id, s.name, s.claim_no, s.claim_token::uuid AS claim_token, s.attempts, s.max_attempts, s.river_job_id
+  FROM tasker.steps s
+ WHERE s.task_id = ANY (@task_ids::uuid[]) AND s.claim_token = ANY (@tokens::uuid[]) AND s.state = 'in_progress';

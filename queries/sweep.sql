@@ -17,7 +17,7 @@ SELECT s.id, s.claim_no, s.state, s.dispatched_at::timestamptz AS dispatched_at
 
 -- StepSlice tells where the slice that StepUncarried looked at ended.
 -- name: StepSlice :one
-SELECT count(*)::integer AS seen, coalesce(max(d.dispatched_at), '-infinity')::timestamptz AS last_time,
+SELECT count(*)::integer AS seen, coalesce(max(d.dispatched_at), 'epoch')::timestamptz AS last_time,
        coalesce((array_agg(d.id ORDER BY d.dispatched_at DESC, d.id DESC))[1], '00000000-0000-0000-0000-000000000000')::uuid AS last_id
   FROM (SELECT x.dispatched_at, x.id FROM tasker.steps x
          WHERE x.dispatched_at < now() - make_interval(secs => @grace_seconds::float8)

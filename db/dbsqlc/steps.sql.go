@@ -52,18 +52,21 @@ WITH change AS (
     SELECT unnest($1::uuid[]) AS id, unnest($2::text[]) AS from_state, unnest($3::text[]) AS to_state,
            unnest($4::integer[]) AS parents_done, unnest($5::timestamptz[]) AS retry_at,
            unnest($6::boolean[]) AS reset, unnest($7::boolean[]) AS fresh, unnest($8::text[]) AS result,
-           unnest($9::text[]) AS failure
+           unnest($9::text[]) AS failure, nullif(unnest($10::uuid[]), '00000000-0000-0000-0000-000000000000') AS token
 ), step AS (
     UPDATE tasker.steps s
-       SET state = c.to_state,
+       SET state = CASE WHEN c.token IS NULL THEN c.to_state ELSE 'in_progress' END,
            parents_left = s.parents_left - c.parents_done,
            claim_no = s.claim_no + (c.to_state = 'enqueued')::integer,
-           attempts = CASE WHEN c.reset THEN 0 ELSE s.attempts END,
+           attempts = CASE WHEN c.reset THEN 0 ELSE s.attempts END + (c.token IS NOT NULL)::integer,
            losses = CASE WHEN c.reset THEN 0 ELSE s.losses END,
-           transition_no = s.transition_no + (c.to_state <> c.from_state)::integer,
+           transition_no = s.transition_no + (c.to_state <> c.from_state)::integer + (c.token IS NOT NULL)::integer,
            river_job_id = CASE WHEN c.to_state = 'enqueued' THEN nextval('/* TEMPLATE: schema */river_job_id_seq') ELSE s.river_job_id END,
-           dispatched_at = CASE WHEN c.to_state = 'enqueued' THEN now() END,
-           lease_expires_at = NULL,
+           dispatched_at = CASE WHEN c.to_state = 'enqueued' AND c.token IS NULL THEN now() END,
+           worker_id = CASE WHEN c.token IS NULL THEN s.worker_id ELSE $11::text END,
+           claim_token = coalesce(c.token, s.claim_token),
+           started_at = CASE WHEN c.token IS NULL THEN s.started_at ELSE now() END,
+           lease_expires_at = CASE WHEN c.token IS NOT NULL THEN now() + make_interval(secs => $12::float8) END,
            retry_at = CASE WHEN c.to_state = 'waiting_for_retry' THEN c.retry_at END,
            finished_at = CASE WHEN c.to_state IN ('complete', 'error', 'cancelled', 'resolved_manually') THEN now() END,
            result = CASE WHEN c.result <> '' THEN c.result::jsonb ELSE s.result END,
@@ -72,10 +75,12 @@ WITH change AS (
       FROM change c
      WHERE s.id = c.id AND s.state = c.from_state
     RETURNING s.id, s.task_id, c.from_state, c.to_state, s.claim_no, s.attempts, s.transition_no, s.river_job_id, s.handler, s.queue,
-              s.priority, s.worker_id, s.started_at, c.fresh, c.failure
+              s.priority, s.worker_id, s.started_at, c.fresh, c.failure, c.token IS NOT NULL AS continued
 ), logged AS (
     INSERT INTO tasker.step_transitions (step_id, seq, claim_no, from_state, to_state)
-    SELECT s.id, s.transition_no, s.claim_no, s.from_state, s.to_state FROM step s WHERE s.to_state <> s.from_state
+    SELECT s.id, s.transition_no - s.continued::integer, s.claim_no, s.from_state, s.to_state FROM step s WHERE s.to_state <> s.from_state
+     UNION ALL
+    SELECT s.id, s.transition_no, s.claim_no, 'enqueued', 'in_progress' FROM step s WHERE s.continued
 ), attempted AS (
     INSERT INTO tasker.step_attempts (step_id, claim_no, attempt, outcome, worker_id, river_job_id, started_at, failure)
     SELECT s.id, s.claim_no, s.attempts, CASE WHEN s.to_state = 'complete' THEN 'complete' ELSE 'error' END, s.worker_id,
@@ -83,9 +88,11 @@ WITH change AS (
       FROM step s
      WHERE s.fresh
 ), jobs AS (
-    INSERT INTO /* TEMPLATE: schema */river_job (id, kind, args, queue, priority, max_attempts, tags)
+    INSERT INTO /* TEMPLATE: schema */river_job (id, kind, args, queue, priority, max_attempts, tags, state, attempt, attempted_at, attempted_by)
     SELECT s.river_job_id, 'tasker_execute', jsonb_build_object('step_id', s.id, 'claim_no', s.claim_no, 'handler', s.handler), s.queue,
-           tasker.river_priority(s.priority), 1, ARRAY[s.task_id::text]
+           tasker.river_priority(s.priority), 1, ARRAY[s.task_id::text],
+           (CASE WHEN s.continued THEN 'running' ELSE 'available' END)::/* TEMPLATE: schema */river_job_state, s.continued::integer,
+           CASE WHEN s.continued THEN now() END, CASE WHEN s.continued THEN ARRAY[s.worker_id] END
       FROM step s
      WHERE s.to_state = 'enqueued'
 ), result_jobs AS (
@@ -98,38 +105,44 @@ WITH change AS (
     UPDATE /* TEMPLATE: schema */river_job j
        SET state = d.state::/* TEMPLATE: schema */river_job_state, finalized_at = now(),
            errors = CASE WHEN d.error <> '' THEN array_append(j.errors, d.error::jsonb) ELSE j.errors END
-      FROM (SELECT unnest($10::bigint[]) AS id, unnest($11::text[]) AS state, unnest($12::text[]) AS error) d
+      FROM (SELECT unnest($13::bigint[]) AS id, unnest($14::text[]) AS state, unnest($15::text[]) AS error) d
      WHERE j.id = d.id AND j.state = 'running'
 )
-SELECT s.id, s.task_id, s.to_state::text AS to_state, s.queue, s.claim_no FROM step s
+SELECT s.id, s.to_state::text AS to_state, s.queue, s.claim_no, s.attempts, s.river_job_id, s.continued::boolean AS continued FROM step s
 `
 
 type StepApplyManyParams struct {
-	ID          []uuid.UUID
-	FromState   []string
-	ToState     []string
-	ParentsDone []int32
-	RetryAt     []time.Time
-	Reset       []bool
-	Fresh       []bool
-	Result      []string
-	Failure     []string
-	SettleID    []int64
-	SettleState []string
-	SettleError []string
+	ID           []uuid.UUID
+	FromState    []string
+	ToState      []string
+	ParentsDone  []int32
+	RetryAt      []time.Time
+	Reset        []bool
+	Fresh        []bool
+	Result       []string
+	Failure      []string
+	Token        []uuid.UUID
+	WorkerID     string
+	LeaseSeconds float64
+	SettleID     []int64
+	SettleState  []string
+	SettleError  []string
 }
 
 type StepApplyManyRow struct {
-	ID      uuid.UUID
-	TaskID  uuid.UUID
-	ToState string
-	Queue   string
-	ClaimNo int32
+	ID         uuid.UUID
+	ToState    string
+	Queue      string
+	ClaimNo    int32
+	Attempts   int32
+	RiverJobID *int64
+	Continued  bool
 }
 
 // StepApplyMany writes every step change of a batch of plans: closes, decrements, retries, dispatches, cancellations. A
 // dispatch raises the claim number and inserts its job here; a fresh outcome (one that was not stored before) also gets its
-// attempt row, and its jobs are settled.
+// attempt row, and its jobs are settled. A dispatch with a token is continued by the worker that made it possible: the step is
+// claimed here and now, and its job is inserted running.
 func (q *Queries) StepApplyMany(ctx context.Context, arg StepApplyManyParams) ([]StepApplyManyRow, error) {
 	rows, err := q.db.Query(ctx, stepApplyMany,
 		arg.ID,
@@ -141,6 +154,9 @@ func (q *Queries) StepApplyMany(ctx context.Context, arg StepApplyManyParams) ([
 		arg.Fresh,
 		arg.Result,
 		arg.Failure,
+		arg.Token,
+		arg.WorkerID,
+		arg.LeaseSeconds,
 		arg.SettleID,
 		arg.SettleState,
 		arg.SettleError,
@@ -154,10 +170,12 @@ func (q *Queries) StepApplyMany(ctx context.Context, arg StepApplyManyParams) ([
 		var i StepApplyManyRow
 		if err := rows.Scan(
 			&i.ID,
-			&i.TaskID,
 			&i.ToState,
 			&i.Queue,
 			&i.ClaimNo,
+			&i.Attempts,
+			&i.RiverJobID,
+			&i.Continued,
 		); err != nil {
 			return nil, err
 		}
@@ -348,6 +366,58 @@ func (q *Queries) StepClaimMany(ctx context.Context, arg StepClaimManyParams) ([
 			&i.Context,
 			&i.Traceparent,
 			&i.LastFailure,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const stepContinued = `-- name: StepContinued :many
+SELECT s.id, s.task_id, s.name, s.claim_no, s.claim_token::uuid AS claim_token, s.attempts, s.max_attempts, s.river_job_id
+  FROM tasker.steps s
+ WHERE s.task_id = ANY ($1::uuid[]) AND s.claim_token = ANY ($2::uuid[]) AND s.state = 'in_progress'
+`
+
+type StepContinuedParams struct {
+	TaskIds []uuid.UUID
+	Tokens  []uuid.UUID
+}
+
+type StepContinuedRow struct {
+	ID          uuid.UUID
+	TaskID      uuid.UUID
+	Name        string
+	ClaimNo     int32
+	ClaimToken  uuid.UUID
+	Attempts    int32
+	MaxAttempts int32
+	RiverJobID  *int64
+}
+
+// StepContinued finds steps that a worker claimed for itself in a transaction whose commit was in doubt.
+func (q *Queries) StepContinued(ctx context.Context, arg StepContinuedParams) ([]StepContinuedRow, error) {
+	rows, err := q.db.Query(ctx, stepContinued, arg.TaskIds, arg.Tokens)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StepContinuedRow
+	for rows.Next() {
+		var i StepContinuedRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.TaskID,
+			&i.Name,
+			&i.ClaimNo,
+			&i.ClaimToken,
+			&i.Attempts,
+			&i.MaxAttempts,
+			&i.RiverJobID,
 		); err != nil {
 			return nil, err
 		}

@@ -148,7 +148,7 @@ func (q *Queries) StepRecarryMany(ctx context.Context, arg StepRecarryManyParams
 }
 
 const stepSlice = `-- name: StepSlice :one
-SELECT count(*)::integer AS seen, coalesce(max(d.dispatched_at), '-infinity')::timestamptz AS last_time,
+SELECT count(*)::integer AS seen, coalesce(max(d.dispatched_at), 'epoch')::timestamptz AS last_time,
        coalesce((array_agg(d.id ORDER BY d.dispatched_at DESC, d.id DESC))[1], '00000000-0000-0000-0000-000000000000')::uuid AS last_id
   FROM (SELECT x.dispatched_at, x.id FROM tasker.steps x
          WHERE x.dispatched_at < now() - make_interval(secs => $1::float8)

@@ -88,7 +88,7 @@ func NeedsActive(task Task, event Event) bool {
 				return true
 			}
 		}
-	case Rerun, Resolve:
+	case Rerun, Resolve, Resume:
 		return true
 	}
 	return false
@@ -117,6 +117,8 @@ func Decide(s Snapshot, event Event, now time.Time) (Plan, error) {
 		err = d.rerun(e.Steps)
 	case Resolve:
 		err = d.resolve(e)
+	case Resume:
+		d.resume(e.Ready)
 	}
 	if err != nil {
 		return Plan{}, err
@@ -208,10 +210,22 @@ func (d *decision) succeed(name string, state StepState) {
 }
 
 func (d *decision) retryDue(steps []string) {
+	if d.task.State.Closed() {
+		return
+	}
 	for _, name := range steps {
 		if d.Steps[name].State == StepWaitingForRetry && d.changes[name] == nil {
 			d.change(name, StepEnqueued)
 			d.task.StepsRetrying--
+			d.active++
+		}
+	}
+}
+
+func (d *decision) resume(ready []string) {
+	for _, name := range ready {
+		if step := d.Steps[name]; step.State == StepPending && !d.task.State.Terminal() {
+			d.change(name, StepEnqueued).ParentsDone = step.ParentsLeft
 			d.active++
 		}
 	}
@@ -254,6 +268,8 @@ func (d *decision) rerun(names []string) error {
 	for _, name := range names {
 		step, ok := d.Steps[name]
 		switch {
+		case d.changes[name] != nil: // named twice
+			continue
 		case !ok:
 			return conflict("the task has no step %q", name)
 		case step.State == StepError:

@@ -2,7 +2,7 @@ package dag
 
 import "fmt"
 
-// Event is something that happened to a task: Start, Reject, Finished, RetryDue, Cancel, Rerun or Resolve.
+// Event is something that happened to a task: Start, Reject, Finished, RetryDue, Cancel, Rerun, Resolve or Resume.
 type Event interface{ event() }
 
 // Start expands a pending task into its steps.
@@ -38,6 +38,10 @@ type Resolve struct {
 	HasResult bool
 }
 
+// Resume dispatches pending steps that a recount found ready, whatever their counter says: a repair.
+type Resume struct{ Ready []string }
+
+func (Resume) event()   {}
 func (Start) event()    {}
 func (Reject) event()   {}
 func (Finished) event() {}

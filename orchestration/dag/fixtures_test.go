@@ -53,6 +53,7 @@ func refusal(t *testing.T, s dag.Snapshot, event dag.Event) string {
 	var conflict *dag.ConflictError
 	require.ErrorAs(t, err, &conflict)
 	require.Equal(t, dag.Plan{}, decided, "a refused event has no plan")
+	require.EqualError(t, err, conflict.Reason)
 	return conflict.Reason
 }
 

@@ -95,7 +95,7 @@ func TestTheMigrationKnowsTheSameTransitions(t *testing.T) {
 
 type state[S any] interface {
 	~string
-	CanBecome(S) bool
+	CanBecome(next S) bool
 }
 
 func legal[S state[S]](entity string, states []S) []string {

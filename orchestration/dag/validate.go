@@ -2,7 +2,9 @@ package dag
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -58,12 +60,13 @@ func Validate(t *Template) Problems {
 	validateHead(&p, t)
 	names := validateSteps(&p, t)
 	validateDependencies(&p, t, names)
-	for env, e := range t.Environments {
-		for i, o := range e.Steps {
+	for _, env := range slices.Sorted(maps.Keys(t.Environments)) {
+		for i, o := range t.Environments[env].Steps {
 			path := fmt.Sprintf("$.environments.%s.steps[%d]", env, i)
 			if _, ok := names[o.Name]; !ok && o.Name != "ALL" {
 				p.add("MISSING_STEP_REF", path+".name", "%s%s", unknownStep(o.Name, names), "; ALL means every step")
 			}
+			validateTimeout(&p, o.TimeoutSeconds, path)
 			validateRetry(&p, o.Retry, path+".retry")
 		}
 	}
@@ -79,7 +82,7 @@ func validateHead(p *Problems, t *Template) {
 	case t.Namespace == "orchestration":
 		p.add("BAD_NAMESPACE", "$.namespace_name", `namespace "orchestration" is the name of Tasker's own queue; choose another`)
 	}
-	validateName(p, "$.name", "template", t.Name, maxNameLength)
+	validateName(p, "$.name", "template name", t.Name, maxNameLength)
 	validateName(p, "$.version", "version", t.Version, maxVersionLength)
 	switch t.Identity {
 	case "", IdentityStrict, IdentityCallerProvided, IdentityAlwaysUnique:
@@ -126,12 +129,16 @@ func validateSteps(p *Problems, t *Template) map[string]int {
 		if s.Handler.Callable == "" || len(s.Handler.Callable) > maxCallableLength {
 			p.add("EMPTY_CALLABLE", path+".handler.callable", "step %q needs a handler.callable of 1 to %d characters", s.Name, maxCallableLength)
 		}
-		if s.TimeoutSeconds < 0 || s.TimeoutSeconds > maxTimeoutSeconds {
-			p.add("BAD_TIMEOUT", path+".timeout_seconds", "timeout_seconds %v is outside 0 to %d", s.TimeoutSeconds, maxTimeoutSeconds)
-		}
+		validateTimeout(p, s.TimeoutSeconds, path)
 		validateRetry(p, s.Retry, path+".retry")
 	}
 	return names
+}
+
+func validateTimeout(p *Problems, seconds float64, path string) {
+	if !(seconds >= 0 && seconds <= maxTimeoutSeconds) { // neither is NaN
+		p.add("BAD_TIMEOUT", path+".timeout_seconds", "timeout_seconds %v is outside 0 to %d", seconds, maxTimeoutSeconds)
+	}
 }
 
 func validateRetry(p *Problems, r *Retry, path string) {

@@ -77,7 +77,7 @@ func TestValidateNamesTheProblemAndItsPlace(t *testing.T) {
 			Code: "EMPTY_CALLABLE", Path: "$.steps[1].handler.callable", Message: `step "b" needs a handler.callable of 1 to 500 characters`,
 		}},
 		{"no name", func(f *dag.Template) { f.Name = "" }, dag.Problem{
-			Code: "EMPTY_NAME", Path: "$.name", Message: "template is missing",
+			Code: "EMPTY_NAME", Path: "$.name", Message: "template name is missing",
 		}},
 		{"no steps", func(f *dag.Template) { f.Steps = nil }, dag.Problem{
 			Code: "NO_STEPS", Path: "$.steps", Message: "a template needs at least one step",
@@ -103,6 +103,14 @@ func TestValidateNamesTheProblemAndItsPlace(t *testing.T) {
 		{"the time limit below zero", func(f *dag.Template) { f.Steps[0].TimeoutSeconds = -0.5 }, dag.Problem{
 			Code: "BAD_TIMEOUT", Path: "$.steps[0].timeout_seconds", Message: "timeout_seconds -0.5 is outside 0 to 604800",
 		}},
+		{"the time limit beyond a week in an environment", func(f *dag.Template) {
+			f.Environments = map[string]dag.Environment{"test": {Steps: []dag.Override{{Name: "ALL", TimeoutSeconds: 604801}}}}
+		}, dag.Problem{
+			Code: "BAD_TIMEOUT", Path: "$.environments.test.steps[0].timeout_seconds", Message: "timeout_seconds 604801 is outside 0 to 604800",
+		}},
+		{"the time limit no number", func(f *dag.Template) { f.Steps[0].TimeoutSeconds = math.NaN() }, dag.Problem{
+			Code: "BAD_TIMEOUT", Path: "$.steps[0].timeout_seconds", Message: "timeout_seconds NaN is outside 0 to 604800",
+		}},
 		{"the time limit beyond a week", func(f *dag.Template) { f.Steps[0].TimeoutSeconds = 604801 }, dag.Problem{
 			Code: "BAD_TIMEOUT", Path: "$.steps[0].timeout_seconds", Message: "timeout_seconds 604801 is outside 0 to 604800",
 		}},
@@ -127,15 +135,31 @@ func TestValidateBoundsTheRetryPolicy(t *testing.T) {
 		key     string
 		message string
 	}{
-		{"attempts above the limit", dag.Retry{MaxAttempts: new(101)}, "max_attempts",
-			"max_attempts 101 is outside 0 to 100; it counts every execution, the first included"},
-		{"attempts below zero", dag.Retry{MaxAttempts: new(-1)}, "max_attempts",
-			"max_attempts -1 is outside 0 to 100; it counts every execution, the first included"},
-		{"base above an hour", dag.Retry{BackoffBaseMS: new(int64(3_600_001))}, "backoff_base_ms",
-			"backoff_base_ms 3600001 is outside 0 to 3600000"},
+		{
+			"attempts above the limit",
+			dag.Retry{MaxAttempts: new(101)},
+			"max_attempts",
+			"max_attempts 101 is outside 0 to 100; it counts every execution, the first included",
+		},
+		{
+			"attempts below zero",
+			dag.Retry{MaxAttempts: new(-1)},
+			"max_attempts",
+			"max_attempts -1 is outside 0 to 100; it counts every execution, the first included",
+		},
+		{
+			"base above an hour",
+			dag.Retry{BackoffBaseMS: new(int64(3_600_001))},
+			"backoff_base_ms",
+			"backoff_base_ms 3600001 is outside 0 to 3600000",
+		},
 		{"base below zero", dag.Retry{BackoffBaseMS: new(int64(-1))}, "backoff_base_ms", "backoff_base_ms -1 is outside 0 to 3600000"},
-		{"cap above an hour", dag.Retry{MaxBackoffMS: new(int64(3_600_001))}, "max_backoff_ms",
-			"max_backoff_ms 3600001 is outside 0 to 3600000"},
+		{
+			"cap above an hour",
+			dag.Retry{MaxBackoffMS: new(int64(3_600_001))},
+			"max_backoff_ms",
+			"max_backoff_ms 3600001 is outside 0 to 3600000",
+		},
 		{"jitter above one", dag.Retry{Jitter: new(1.5)}, "jitter", "jitter 1.5 is outside 0 to 1"},
 		{"jitter that is no number", dag.Retry{Jitter: new(math.NaN())}, "jitter", "jitter NaN is outside 0 to 1"},
 		{"unknown strategy", dag.Retry{Backoff: "cubic"}, "backoff", `backoff "cubic" is not one of none, linear, exponential, fibonacci`},
@@ -201,6 +225,24 @@ func TestValidateReportsEverythingAtOnce(t *testing.T) {
 		"DUPLICATE_DEPENDENCY $.steps[2].dependencies[1]",
 		"CYCLE_DETECTED $.steps",
 	}, found)
+}
+
+func TestValidateReportsEnvironmentsInTheOrderOfTheirNames(t *testing.T) {
+	t.Parallel()
+	flow := broken(func(f *dag.Template) {
+		f.Environments = make(map[string]dag.Environment)
+		for _, name := range []string{"test", "production", "staging", "development"} {
+			f.Environments[name] = dag.Environment{Steps: []dag.Override{{Name: "elsewhere"}}}
+		}
+	})
+	var paths []string
+	for _, p := range dag.Validate(&flow) {
+		paths = append(paths, p.Path)
+	}
+	require.Equal(t, []string{
+		"$.environments.development.steps[0].name", "$.environments.production.steps[0].name",
+		"$.environments.staging.steps[0].name", "$.environments.test.steps[0].name",
+	}, paths)
 }
 
 func TestProblemsReadAsOneMessageWithALineForEach(t *testing.T) {

@@ -21,3 +21,10 @@ CREATE TABLE river_job (
     queue text NOT NULL DEFAULT 'default',
     tags varchar(255)[] NOT NULL DEFAULT '{}'
 );
+
+CREATE TABLE river_leader (
+    elected_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    leader_id text NOT NULL,
+    name text PRIMARY KEY
+);

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/tasker-systems/tasker-go"
+	"github.com/tasker-systems/tasker-go/orchestration/dag"
+)
+
+// watchEvery is how often a watched task is read.
+const watchEvery = 100 * time.Millisecond
+
+// watch shows a task until it ends: redrawn in place on a terminal, each change as a line of JSON in a pipe.
+func watch(ctx context.Context, cmd *cobra.Command, c *tasker.Client, id uuid.UUID) error {
+	out := cmd.OutOrStdout()
+	var view watcher = &lines{out: out, seen: make(map[string]dag.StepState)}
+	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		view = &screen{out: out}
+	}
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	for {
+		task, err := c.Get(ctx, id)
+		if err != nil {
+			return err //nolint:wrapcheck // worded for people
+		}
+		if err := view.show(task); err != nil {
+			return err
+		}
+		if task.State.Terminal() || task.State == dag.TaskBlockedByFailures {
+			if task.State != dag.TaskComplete {
+				return &tasker.EndedError{Task: task}
+			}
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err() //nolint:wrapcheck // it decides the exit code
+		case <-ticker.C:
+		}
+	}
+}
+
+// watcher shows one state of a task after the other.
+type watcher interface{ show(task *tasker.Task) error }
+
+// screen redraws the tree.
+type screen struct {
+	out   io.Writer
+	lines int
+}
+
+func (s *screen) show(task *tasker.Task) error {
+	text := tree(task)
+	if s.lines > 0 {
+		fmt.Fprintf(s.out, "\x1b[%dA\x1b[J", s.lines)
+	}
+	s.lines = strings.Count(text, "\n")
+	_, err := io.WriteString(s.out, text)
+	return err //nolint:wrapcheck // writing to the terminal
+}
+
+// lines prints what changed.
+type lines struct {
+	out   io.Writer
+	seen  map[string]dag.StepState
+	state dag.TaskState
+}
+
+// change is one line of the watch in a pipe.
+type change struct {
+	Time   time.Time       `json:"time"`
+	Task   uuid.UUID       `json:"task"`
+	Step   string          `json:"step,omitempty"`
+	State  string          `json:"state"`
+	Result json.RawMessage `json:"result,omitempty"`
+	Error  string          `json:"error,omitempty"`
+}
+
+func (l *lines) show(task *tasker.Task) error {
+	encoder := json.NewEncoder(l.out)
+	for i := range task.Steps {
+		s := &task.Steps[i]
+		if l.seen[s.Name] == s.State {
+			continue
+		}
+		l.seen[s.Name] = s.State
+		line := change{Time: time.Now(), Task: task.ID, Step: s.Name, State: string(s.State), Result: s.Result}
+		if s.Failure != nil && !s.State.Succeeded() {
+			line.Error = s.Failure.Message
+		}
+		if err := encoder.Encode(line); err != nil {
+			return err //nolint:wrapcheck // writing to the terminal
+		}
+	}
+	if l.state == task.State {
+		return nil
+	}
+	l.state = task.State
+	return encoder.Encode(change{Time: time.Now(), Task: task.ID, State: string(task.State), Error: task.Problem}) //nolint:wrapcheck // writing to the terminal
+}

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"github.com/tasker-systems/tasker-go"
+	"github.com/tasker-systems/tasker-go/db"
+)
+
+// bench runs the workloads and prints a line for each.
+type bench struct {
+	settings
+	pool  *pgxpool.Pool
+	meter *meter
+	table *tabwriter.Writer
+}
+
+func (b *bench) all(ctx context.Context) error {
+	b.table = tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(b.table, "round\tworkload\trate\tlatency\tPG ms/unit\tprocess ms/unit\tcommits/unit\tWAL B/unit")
+	workloads := []struct {
+		name string
+		run  func(context.Context) (line, error)
+	}{
+		{"R raw River jobs", b.river}, {"W1 throughput", b.throughput}, {"W2 latency", b.latency},
+		{"W3 1-100-1", b.fan}, {"W4 wide join", b.join},
+	}
+	for round := range b.rounds {
+		for _, w := range workloads {
+			l, err := w.run(ctx)
+			if err != nil {
+				return fmt.Errorf("%s: %w", w.name, err)
+			}
+			fmt.Fprintf(b.table, "%d\t%s\t%s\t%s\t%.3f\t%.3f\t%.3f\t%.0f\n", round+1, w.name, l.rate, l.latency,
+				l.postgres, l.process, l.commits, l.wal)
+			if err := b.table.Flush(); err != nil {
+				return fmt.Errorf("print: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// line is one result.
+type line struct {
+	rate, latency string
+	cost
+}
+
+// noop is the yardstick's job.
+type noop struct {
+	N int `json:"n"`
+}
+
+func (noop) Kind() string { return "taskerbench_noop" }
+
+type noopWorker struct{ river.WorkerDefaults[noop] }
+
+func (noopWorker) Work(context.Context, *river.Job[noop]) error { return nil }
+
+// river measures River alone: the same database, no-op jobs, inserted by COPY and drained.
+func (b *bench) river(ctx context.Context) (line, error) {
+	schema, err := db.CheckSchema(ctx, b.pool)
+	if err != nil {
+		return line{}, err //nolint:wrapcheck // it says all
+	}
+	config := b.pool.Config()
+	config.MaxConns = 30
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return line{}, fmt.Errorf("connect: %w", err)
+	}
+	defer pool.Close()
+	workers := river.NewWorkers()
+	river.AddWorker(workers, noopWorker{})
+	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
+		Schema: string(schema), Logger: slog.Default(), Workers: workers, FetchCooldown: time.Millisecond, FetchPollInterval: 50 * time.Millisecond,
+		Queues: map[string]river.QueueConfig{"taskerbench": {MaxWorkers: 2000}},
+	})
+	if err != nil {
+		return line{}, fmt.Errorf("make client: %w", err)
+	}
+	before, err := b.meter.read(ctx)
+	if err != nil {
+		return line{}, err
+	}
+	began := time.Now()
+	for start := 0; start < b.jobs; start += 1000 {
+		batch := make([]river.InsertManyParams, min(1000, b.jobs-start))
+		for i := range batch {
+			batch[i] = river.InsertManyParams{Args: noop{start + i}, InsertOpts: &river.InsertOpts{Queue: "taskerbench"}}
+		}
+		if _, err := client.InsertManyFast(ctx, batch); err != nil {
+			return line{}, fmt.Errorf("insert: %w", err)
+		}
+	}
+	inserted := time.Now()
+	if err := client.Start(ctx); err != nil {
+		return line{}, fmt.Errorf("start: %w", err)
+	}
+	if err := b.until(ctx, "SELECT count(*) = 0 FROM "+string(schema)+".river_job WHERE kind = 'taskerbench_noop' AND state <> 'completed'"); err != nil {
+		return line{}, err
+	}
+	took, drained := time.Since(began), time.Since(inserted)
+	spent, err := b.meter.since(ctx, before, b.jobs)
+	if err != nil {
+		return line{}, err
+	}
+	if err := client.Stop(ctx); err != nil {
+		return line{}, fmt.Errorf("stop: %w", err)
+	}
+	_, err = b.pool.Exec(ctx, "DELETE FROM "+string(schema)+".river_job WHERE kind = 'taskerbench_noop'")
+	return line{rate: fmt.Sprintf("%.0f jobs/s (drain %.0f)", per(b.jobs, took), per(b.jobs, drained)), cost: spent}, err
+}
+
+func per(n int, d time.Duration) float64 { return float64(n) / d.Seconds() }
+
+// until asks every 25 ms.
+func (b *bench) until(ctx context.Context, query string) error {
+	ticker := time.NewTicker(25 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		var done bool
+		if err := b.pool.QueryRow(ctx, query).Scan(&done); err != nil {
+			return fmt.Errorf("ask whether it is done: %w", err)
+		}
+		if done {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err() //nolint:wrapcheck // interrupted
+		case <-ticker.C:
+		}
+	}
+}
+
+// client is a process's worth of Tasker with its default settings but for the number of workers.
+func (b *bench) client(workers int) (*tasker.Client, error) {
+	return tasker.NewClient(b.pool, &tasker.Config{ //nolint:wrapcheck // it says all
+		Templates: []tasker.Template{linear, fan, wide(b.width)}, Orchestrate: true, PollInterval: 200 * time.Millisecond,
+		Namespaces: map[string]tasker.NamespaceConfig{"bench": {MaxWorkers: workers}},
+	})
+}
+
+const allEnded = "SELECT count(*) = 0 FROM tasker.tasks WHERE finished_at IS NULL"
+
+// throughput is W1: everything enqueued up front, then drained.
+func (b *bench) throughput(ctx context.Context) (line, error) {
+	client, err := b.client(b.workers)
+	if err != nil {
+		return line{}, err
+	}
+	if err := client.Register(ctx); err != nil {
+		return line{}, err //nolint:wrapcheck // it says all
+	}
+	before, err := b.meter.read(ctx)
+	if err != nil {
+		return line{}, err
+	}
+	began := time.Now()
+	for start := 0; start < b.tasks; start += 500 {
+		if _, err := tasker.CreateMany(ctx, client, linear, make([]input, min(500, b.tasks-start))); err != nil {
+			return line{}, err //nolint:wrapcheck // it says all
+		}
+	}
+	created := time.Now()
+	if err := client.Start(ctx); err != nil {
+		return line{}, err //nolint:wrapcheck // it says all
+	}
+	if err := b.until(ctx, allEnded); err != nil {
+		return line{}, err
+	}
+	took, drained := time.Since(began), time.Since(created)
+	spent, err := b.meter.since(ctx, before, 4*b.tasks)
+	if err != nil {
+		return line{}, err
+	}
+	rate := fmt.Sprintf("%.0f steps/s (drain %.0f)", per(4*b.tasks, took), per(4*b.tasks, drained))
+	return line{rate: rate, cost: spent}, client.Stop(ctx)
+}
+
+// latency is W2: one task after the other, default settings.
+func (b *bench) latency(ctx context.Context) (line, error) {
+	return b.serially(ctx, b.serial, 4, func(ctx context.Context, client *tasker.Client) (*tasker.Run, error) {
+		return tasker.Create(ctx, client, linear, input{})
+	})
+}
+
+// fan is W3: one step, a hundred after it, one after those.
+func (b *bench) fan(ctx context.Context) (line, error) {
+	return b.serially(ctx, b.fans, 102, func(ctx context.Context, client *tasker.Client) (*tasker.Run, error) {
+		return tasker.Create(ctx, client, fan, input{})
+	})
+}
+
+// join is W4: very many parents of one step.
+func (b *bench) join(ctx context.Context) (line, error) {
+	return b.serially(ctx, 1, b.width+1, func(ctx context.Context, client *tasker.Client) (*tasker.Run, error) {
+		return client.Create(ctx, tasker.Request{Namespace: "bench", Name: "wide"})
+	})
+}
+
+// serially runs tasks one after the other and measures each.
+func (b *bench) serially(ctx context.Context, runs, steps int, create func(context.Context, *tasker.Client) (*tasker.Run, error)) (line, error) {
+	client, err := b.client(b.workers)
+	if err != nil {
+		return line{}, err
+	}
+	if err := client.Start(ctx); err != nil {
+		return line{}, err //nolint:wrapcheck // it says all
+	}
+	defer func() { _ = client.Stop(context.WithoutCancel(ctx)) }()
+	if runs > 1 {
+		if err := b.once(ctx, client, create); err != nil { // the first pays for caches and connections
+			return line{}, err
+		}
+	}
+	before, err := b.meter.read(ctx)
+	if err != nil {
+		return line{}, err
+	}
+	times := make([]time.Duration, runs)
+	var total time.Duration
+	for i := range times {
+		began := time.Now()
+		if err := b.once(ctx, client, create); err != nil {
+			return line{}, err
+		}
+		times[i] = time.Since(began)
+		total += times[i]
+	}
+	spent, err := b.meter.since(ctx, before, runs*steps)
+	if err != nil {
+		return line{}, err
+	}
+	slices.Sort(times)
+	at := func(q float64) float64 { return float64(times[int(q*float64(runs-1))].Microseconds()) / 1000 }
+	return line{
+		rate:    fmt.Sprintf("%.0f steps/s", per(runs*steps, total)),
+		latency: fmt.Sprintf("p50 %.1f p95 %.1f p99 %.1f ms", at(0.5), at(0.95), at(0.99)), cost: spent,
+	}, nil
+}
+
+func (b *bench) once(ctx context.Context, client *tasker.Client, create func(context.Context, *tasker.Client) (*tasker.Run, error)) error {
+	run, err := create(ctx, client)
+	if err != nil {
+		return err
+	}
+	_, err = run.Wait(ctx)
+	return err //nolint:wrapcheck // it says all
+}

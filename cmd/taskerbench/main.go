@@ -1,0 +1,103 @@
+// Command taskerbench loads Tasker on one machine and prints a table: throughput, latency, and what a step costs in CPU,
+// transactions and write-ahead log, beside River's own speed in the same run.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/tasker-systems/tasker-go/db/migration"
+	"github.com/tasker-systems/tasker-go/internal/embeddedpg"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "taskerbench:", err)
+		os.Exit(1)
+	}
+}
+
+// settings are the flags.
+type settings struct {
+	url     string
+	tasks   int
+	serial  int
+	fans    int
+	width   int
+	jobs    int
+	workers int
+	rounds  int
+}
+
+func run() error {
+	var s settings
+	flag.StringVar(&s.url, "database-url", os.Getenv("DATABASE_URL"), "database to use and fill; default: an embedded one, removed afterwards")
+	flag.IntVar(&s.tasks, "tasks", 2000, "W1: four-step tasks")
+	flag.IntVar(&s.serial, "serial", 200, "W2: four-step tasks, one after the other")
+	flag.IntVar(&s.fans, "fans", 20, "W3: runs of 1 to 100 to 1")
+	flag.IntVar(&s.width, "width", 2000, "W4: parents of one join")
+	flag.IntVar(&s.jobs, "jobs", 20000, "no-op River jobs of the yardstick")
+	flag.IntVar(&s.workers, "workers", 500, "steps at once")
+	flag.IntVar(&s.rounds, "rounds", 3, "interleaved rounds; the table has each")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+
+	url, pid, done, err := database(ctx, s.url)
+	if err != nil {
+		return err
+	}
+	defer done()
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer pool.Close()
+	if err := migration.Up(ctx, pool, nil); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	var version string
+	if err := pool.QueryRow(ctx, "SHOW server_version").Scan(&version); err != nil {
+		return fmt.Errorf("read version: %w", err)
+	}
+	fmt.Printf("%s, %d cores, PostgreSQL %s, %s\n\n", runtime.Version(), runtime.NumCPU(), version, time.Now().UTC().Format("2006-01-02"))
+	b := &bench{settings: s, pool: pool, meter: &meter{pool: pool, postmaster: pid}}
+	return b.all(ctx)
+}
+
+// database returns a database and the pid of its server, 0 where it is not ours to measure.
+func database(ctx context.Context, url string) (string, int, func(), error) {
+	if url != "" {
+		return url, 0, func() {}, nil
+	}
+	dir, err := os.MkdirTemp("", "taskerbench")
+	if err != nil {
+		return "", 0, nil, fmt.Errorf("make folder: %w", err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the server runs as another user and must get in
+		return "", 0, nil, fmt.Errorf("open folder: %w", err)
+	}
+	server, err := embeddedpg.Start(ctx, embeddedpg.Config{
+		Dir: dir, Parameters: map[string]string{"shared_buffers": "1GB", "max_wal_size": "4GB"}, MaxConnections: 300,
+	})
+	if err != nil {
+		return "", 0, nil, fmt.Errorf("start Postgres: %w", err)
+	}
+	return server.URL(), server.PID(), func() {
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		if err := server.Stop(stop); err != nil {
+			slog.Warn("stop Postgres", slog.Any("error", err))
+		}
+		_ = os.RemoveAll(dir)
+	}, nil
+}
