@@ -69,10 +69,10 @@ func (c *Client) Register(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return db.InTx(ctx, c.pool, "register templates", func(ctx context.Context, tx pgx.Tx) error { //nolint:wrapcheck // InTx wraps
+	return db.InTx(ctx, c.pool, "register templates", func(ctx context.Context, tx pgx.Tx) error {
 		for _, t := range c.config.Templates {
 			if _, err := engine.Templates.Register(ctx, engine.River.Queries(tx), t.Definition()); err != nil {
-				return err //nolint:wrapcheck // it names the template
+				return err
 			}
 		}
 		return nil
@@ -168,7 +168,9 @@ func (c *Client) after(ctx context.Context, engine *orchestration.Engine, effect
 }
 
 // completeTx stores a result in a handler's own transaction; the job that brings it to an orchestrator commits with it.
-func (c *Client) completeTx(ctx context.Context, tx pgx.Tx, step *orchestration.Claimed, outcome orchestration.Outcome) (orchestration.Verdict, error) {
+func (c *Client) completeTx(
+	ctx context.Context, tx pgx.Tx, step *orchestration.Claimed, outcome orchestration.Outcome,
+) (orchestration.Verdict, error) {
 	engine, err := c.open(ctx)
 	if err != nil {
 		return orchestration.VerdictStale, err
@@ -177,7 +179,7 @@ func (c *Client) completeTx(ctx context.Context, tx pgx.Tx, step *orchestration.
 		Kind: orchestration.ItemResult, TaskID: step.TaskID, Dispatch: step.Dispatch, Outcome: &outcome, JobID: step.JobID,
 	}})
 	if err != nil {
-		return orchestration.VerdictStale, err //nolint:wrapcheck // the caller names the step
+		return orchestration.VerdictStale, err
 	}
 	return effects.Verdicts[step.Dispatch], nil
 }

@@ -43,7 +43,7 @@ type Config struct {
 	StopGrace time.Duration
 	// MaxLosses is how often a step may lose its worker before it fails as poison. Default 3.
 	MaxLosses int
-	// PollInterval is how soon work is found whose notification was lost. Default: 250 ms for each queue, at least 1 s.
+	// PollInterval is how soon work is found whose notification was lost. Default: 400 ms for each queue, at least 1 s.
 	PollInterval time.Duration
 	// PollOnly does without LISTEN, NOTIFY and session settings, for PgBouncer in transaction mode. Set
 	// default_query_exec_mode=exec in the pool's URL as well. Work is then found every PollInterval.
@@ -66,7 +66,7 @@ const (
 	defaultStopGrace  = 10 * time.Second
 	defaultMaxLosses  = 3
 	defaultMaxWorkers = 50
-	pollPerQueue      = 250 * time.Millisecond
+	pollPerQueue      = 400 * time.Millisecond
 	shortestLease     = time.Second
 )
 

@@ -2,7 +2,6 @@ package tasker
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -32,12 +31,12 @@ func (c *Client) Doctor(ctx context.Context, age time.Duration, maxRows int) ([]
 	if maxRows == 0 {
 		maxRows = defaultDoctorRows
 	}
-	tx, err := c.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
-	if err != nil {
-		return nil, fmt.Errorf("examine: %w", err)
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	return engine.Doctor(ctx, tx, orchestration.DoctorOptions{Age: age, MaxRows: maxRows}) //nolint:wrapcheck // it names the check
+	var checks []Check
+	err = db.InSnapshot(ctx, c.pool, "examine", func(ctx context.Context, tx pgx.Tx) (err error) {
+		checks, err = engine.Doctor(ctx, tx, orchestration.DoctorOptions{Age: age, MaxRows: maxRows})
+		return err
+	})
+	return checks, err
 }
 
 // Repair mends what the named checks found, by dispatching again through the usual fenced ways; it returns a line for each
@@ -57,7 +56,7 @@ func (c *Client) Repair(ctx context.Context, checks []string, age time.Duration)
 		return err
 	})
 	if err != nil {
-		return nil, err //nolint:wrapcheck // InTx wraps
+		return nil, err
 	}
 	c.after(ctx, engine, effects)
 	return done, nil

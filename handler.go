@@ -148,8 +148,7 @@ func wish(err error, set func(*jobs.StepError)) error {
 		return nil
 	}
 	e := &jobs.StepError{Err: err}
-	var before *jobs.StepError
-	if errors.As(err, &before) {
+	if before, ok := errors.AsType[*jobs.StepError](err); ok {
 		copied := *before
 		copied.Err = err
 		e = &copied
@@ -169,7 +168,7 @@ func CompleteTx(ctx context.Context, tx pgx.Tx, result any) error {
 	if err != nil {
 		return err
 	}
-	complete, ok := ctx.Value(completeKey{}).(func(context.Context, pgx.Tx, *orchestration.Claimed, orchestration.Outcome) (orchestration.Verdict, error))
+	complete, ok := ctx.Value(completeKey{}).(completer)
 	if !ok {
 		return errNotInHandler
 	}
@@ -191,3 +190,6 @@ func CompleteTx(ctx context.Context, tx pgx.Tx, result any) error {
 }
 
 type completeKey struct{}
+
+// completer is what the client gives its handlers for CompleteTx.
+type completer = func(context.Context, pgx.Tx, *orchestration.Claimed, orchestration.Outcome) (orchestration.Verdict, error)

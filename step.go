@@ -37,7 +37,9 @@ func Step[In, Out any](f *Flow[In], name string, fn func(context.Context, In) (O
 }
 
 // Step1 adds a step that takes the result of one other.
-func Step1[In, A, Out any](f *Flow[In], name string, fn func(context.Context, In, A) (Out, error), a *StepRef[A], opts ...StepOption) *StepRef[Out] {
+func Step1[In, A, Out any](f *Flow[In], name string, fn func(context.Context, In, A) (Out, error),
+	a *StepRef[A], opts ...StepOption,
+) *StepRef[Out] {
 	return add[In, Out](f, name, []Dependency{a}, opts, func(ctx context.Context, in In, s *StepContext) (out Out, err error) {
 		var pa A
 		if err := s.results(read(a, &pa)); err != nil {
@@ -62,6 +64,8 @@ func Step2[In, A, B, Out any](f *Flow[In], name string, fn func(context.Context,
 }
 
 // Step3 adds a step that takes the results of three others.
+//
+//nolint:revive // the parents are the arguments
 func Step3[In, A, B, C, Out any](f *Flow[In], name string, fn func(context.Context, In, A, B, C) (Out, error),
 	a *StepRef[A], b *StepRef[B], c *StepRef[C], opts ...StepOption,
 ) *StepRef[Out] {
@@ -77,6 +81,8 @@ func Step3[In, A, B, C, Out any](f *Flow[In], name string, fn func(context.Conte
 }
 
 // Step4 adds a step that takes the results of four others.
+//
+//nolint:revive // the parents are the arguments
 func Step4[In, A, B, C, D, Out any](f *Flow[In], name string, fn func(context.Context, In, A, B, C, D) (Out, error),
 	a *StepRef[A], b *StepRef[B], c *StepRef[C], d *StepRef[D], opts ...StepOption,
 ) *StepRef[Out] {
@@ -93,7 +99,9 @@ func Step4[In, A, B, C, D, Out any](f *Flow[In], name string, fn func(context.Co
 }
 
 // StepAll adds a step that takes the results of any number of steps of one type, in their order: a wide fan-in.
-func StepAll[In, A, Out any](f *Flow[In], name string, fn func(context.Context, In, []A) (Out, error), parents []*StepRef[A], opts ...StepOption) *StepRef[Out] {
+func StepAll[In, A, Out any](f *Flow[In], name string, fn func(context.Context, In, []A) (Out, error),
+	parents []*StepRef[A], opts ...StepOption,
+) *StepRef[Out] {
 	dependencies := make([]Dependency, len(parents))
 	for i, p := range parents {
 		dependencies[i] = p

@@ -47,7 +47,7 @@ func (c *Client) Template(ctx context.Context, namespace, name, version string) 
 	}
 	template, err := engine.Templates.Find(ctx, engine.River.Queries(c.pool), namespace, name, version)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // it names the template
+		return nil, err
 	}
 	definition := template.Graph.Template
 	return &definition, nil

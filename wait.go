@@ -31,7 +31,7 @@ func (c *Client) Wait(ctx context.Context, id uuid.UUID) (*Task, error) {
 	if err != nil {
 		return nil, err
 	}
-	woken, done := c.waiters.add(id)
+	woken, done := c.waiters.add(ctx, id)
 	defer done()
 	for poll := firstPoll; ; poll = min(2*poll, slowPoll) {
 		state, err := q.TaskState(ctx, id)
@@ -84,7 +84,7 @@ func newWaiters(c *Client) *waiters {
 }
 
 // add registers a call. The channel gets a value when the task may have ended.
-func (w *waiters) add(id uuid.UUID) (<-chan struct{}, func()) {
+func (w *waiters) add(ctx context.Context, id uuid.UUID) (<-chan struct{}, func()) {
 	woken := make(chan struct{}, 1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -93,7 +93,7 @@ func (w *waiters) add(id uuid.UUID) (<-chan struct{}, func()) {
 	}
 	w.waiting[id][woken] = struct{}{}
 	if w.stop == nil && !w.client.config.PollOnly {
-		ctx, cancel := context.WithCancel(context.Background())
+		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		w.stop = cancel
 		w.listening.Go(func() { w.listen(ctx) })
 	}

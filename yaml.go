@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -52,7 +53,8 @@ func (p *parsed) problem() error                    { return nil }
 // *TemplateError with every problem found. name is the file's, for messages.
 func ParseTemplate(name string, text []byte) (Template, error) {
 	if len(text) > maxTemplateBytes {
-		return nil, &TemplateError{name, []string{fmt.Sprintf("1:1: the file has %d bytes, more than the %d allowed", len(text), maxTemplateBytes)}}
+		problem := fmt.Sprintf("1:1: the file has %d bytes, more than the %d allowed", len(text), maxTemplateBytes)
+		return nil, &TemplateError{name, []string{problem}}
 	}
 	if depth := flowDepth(text); depth > maxTemplateDepth {
 		return nil, &TemplateError{name, []string{fmt.Sprintf("1:1: nested deeper than %d", maxTemplateDepth)}}
@@ -78,10 +80,7 @@ func ParseTemplate(name string, text []byte) (Template, error) {
 }
 
 // refusal walks a document for what a template may not have.
-type refusal struct {
-	depth    int
-	problems []string
-}
+type refusal struct{ problems []string }
 
 func refuse(node ast.Node) []string {
 	r := &refusal{}
@@ -187,8 +186,11 @@ func locate(file *ast.File, problems dag.Problems) []string {
 }
 
 func lineOf(problem string) int {
-	line := 0
-	_, _ = fmt.Sscanf(problem, "%d:", &line)
+	text, _, _ := strings.Cut(problem, ":")
+	line, err := strconv.Atoi(text)
+	if err != nil {
+		return 0
+	}
 	return line
 }
 

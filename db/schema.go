@@ -67,7 +67,7 @@ func (t *templated) Exec(ctx context.Context, sql string, args ...any) (pgconn.C
 }
 
 func (t *templated) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	return t.DBTX.Query(ctx, t.fill(sql), args...) //nolint:wrapcheck // a transparent layer
+	return t.DBTX.Query(ctx, t.fill(sql), args...) //nolint:wrapcheck,rowserrcheck // a transparent layer
 }
 
 func (t *templated) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {

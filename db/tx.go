@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 const (
@@ -43,6 +44,19 @@ func InTx(ctx context.Context, pool Beginner, name string, fn func(ctx context.C
 	return nil
 }
 
+// InSnapshot runs fn once in a read-only transaction whose statements all see the same state of the database.
+func InSnapshot(ctx context.Context, pool *pgxpool.Pool, name string, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	tx, err := pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return fmt.Errorf("%s: begin: %w", name, err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	if err := fn(ctx, tx); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
 // commitError marks an error that came from COMMIT: unless the server itself said ERROR, nobody knows what happened.
 type commitError struct{ err error }
 
@@ -72,8 +86,7 @@ func again(err error) bool {
 	if errors.Is(err, pgx.ErrTxCommitRollback) {
 		return true
 	}
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		if inCommit && pgErr.Severity != "ERROR" {
 			return true
 		}
@@ -108,7 +121,7 @@ func connectionLost(err error) bool {
 
 // pause waits with full jitter, doubling from firstBackoff.
 func pause(ctx context.Context, try int) error {
-	timer := time.NewTimer(time.Duration(rand.Int64N(int64(firstBackoff<<try) + 1))) //nolint:gosec // spreading retries needs no secret
+	timer := time.NewTimer(time.Duration(rand.Int64N(int64(firstBackoff<<try) + 1)))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -40,7 +40,7 @@ func listenOnce(ctx context.Context, config *pgx.ConnConfig, channel string, rea
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil { //nolint:forbidigo // LISTEN is not a query of sqlc's
 		return fmt.Errorf("listen: %w", err)
 	}
 	ready()

@@ -60,7 +60,7 @@ func (p *promoter) run(ctx context.Context) {
 		case <-timer.C:
 			p.look(ctx)
 			tick := p.runner.config.Tick
-			tickAt = time.Now().Add(tick - tick/10 + rand.N(tick/5+1)) //nolint:gosec // spreading needs no secret
+			tickAt = time.Now().Add(tick - tick/10 + rand.N(tick/5+1))
 		}
 		timer.Reset(p.untilNext(tickAt))
 	}
@@ -154,9 +154,10 @@ func (p *promoter) sweep(ctx context.Context) {
 	r := p.runner
 	var effects *orchestration.Effects
 	var done orchestration.Repaired
-	cursor := p.cursor
+	var cursor orchestration.SweepCursor
 	err := db.InTx(ctx, r.pool, "sweep", func(ctx context.Context, tx pgx.Tx) (err error) {
-		done, cursor, effects, err = r.engine.Sweep(ctx, tx, r.config.ClaimGrace, p.cursor)
+		cursor = p.cursor // the function may run again
+		done, effects, err = r.engine.Sweep(ctx, tx, r.config.ClaimGrace, &cursor)
 		return err
 	})
 	if err != nil {

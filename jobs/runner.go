@@ -167,7 +167,10 @@ func (r *Runner) newRiver() error {
 		FetchCooldown: time.Millisecond, FetchPollInterval: r.config.PollInterval, PollOnly: r.config.PollOnly,
 		JobTimeout: -1, RescueStuckJobsAfter: never, SkipUnknownJobCheck: true,
 		LeaderElectionDisabled: r.config.LeaderElectionDisabled,
-		ReindexerIndexNames:    []string{"river_job_kind", "river_job_pkey", "river_job_prioritized_fetching_index", "river_job_state_and_finalized_at_index", "river_job_unique_idx"},
+		ReindexerIndexNames: []string{
+			"river_job_kind", "river_job_pkey", "river_job_prioritized_fetching_index",
+			"river_job_state_and_finalized_at_index", "river_job_unique_idx",
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("make River client: %w", err)
@@ -193,7 +196,7 @@ func (r *Runner) Start(ctx context.Context) error {
 	}
 	// River's context is not the caller's: cancelling that must not tear handlers down without the grace of Stop.
 	if err := r.river.Start(context.WithoutCancel(ctx)); err != nil {
-		r.shutdown()
+		r.shutdown(ctx)
 		return fmt.Errorf("start River client: %w", err)
 	}
 	return nil
@@ -212,7 +215,7 @@ func (r *Runner) Stop(ctx context.Context) error {
 		defer cancelHard()
 		err = r.river.StopAndCancel(hard)
 	}
-	r.shutdown()
+	r.shutdown(ctx)
 	if err != nil {
 		return fmt.Errorf("stop River client: %w", err)
 	}
@@ -220,13 +223,13 @@ func (r *Runner) Stop(ctx context.Context) error {
 }
 
 // shutdown ends what Start began, last the notifier, which sends what the others left.
-func (r *Runner) shutdown() {
+func (r *Runner) shutdown(ctx context.Context) {
 	r.claims.close()
 	r.stores.close()
 	r.advances.close()
 	r.cancel()
 	r.loops.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), notifyTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyTimeout)
 	defer cancel()
 	if err := r.engine.River.Queries(r.reserved).ProcessDelete(ctx, r.config.ID); err != nil {
 		r.logger.DebugContext(ctx, "sign off", slog.Any("error", err))
@@ -239,7 +242,7 @@ func (r *Runner) River() *river.Client[pgx.Tx] { return r.river }
 
 // InTx runs fn in a transaction on the runner's own connections.
 func (r *Runner) InTx(ctx context.Context, name string, fn func(ctx context.Context, tx pgx.Tx) error) error {
-	return db.InTx(ctx, r.pool, name, fn) //nolint:wrapcheck // it wraps with the name
+	return db.InTx(ctx, r.pool, name, fn)
 }
 
 func (r *Runner) commitClaims(ctx context.Context, claims []orchestration.Claim) ([]*orchestration.Claimed, error) {
@@ -249,7 +252,7 @@ func (r *Runner) commitClaims(ctx context.Context, claims []orchestration.Claim)
 		return err
 	})
 	if err != nil {
-		return nil, err //nolint:wrapcheck // InTx wraps
+		return nil, err
 	}
 	out := make([]*orchestration.Claimed, len(claims))
 	for i, claim := range claims {
@@ -275,7 +278,7 @@ func (r *Runner) commitItems(ctx context.Context, name string, items []orchestra
 		return err
 	})
 	if err != nil {
-		return nil, err //nolint:wrapcheck // InTx wraps
+		return nil, err
 	}
 	r.After(ctx, effects)
 	out := make([]stored, len(items))
@@ -326,7 +329,7 @@ func (r *Runner) renew(ctx context.Context, held []orchestration.Dispatch) (map[
 		return err
 	})
 	if err != nil {
-		return nil, err //nolint:wrapcheck // InTx wraps
+		return nil, err
 	}
 	still := make(map[orchestration.Dispatch]bool, len(held))
 	for _, step := range held {

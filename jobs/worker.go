@@ -59,7 +59,7 @@ func (w *executeWorker) Work(ctx context.Context, job *river.Job[executeArgs]) e
 	r := w.runner
 	handler := r.config.Handlers[job.Args.Handler]
 	if handler == nil && r.servedElsewhere(ctx, job.Args.Handler) {
-		return river.JobSnooze(elsewhereDelay)
+		return river.JobSnooze(elsewhereDelay) //nolint:wrapcheck // River knows it by its type
 	}
 	asked := time.Now()
 	dispatch := orchestration.Dispatch{StepID: job.Args.StepID, ClaimNo: job.Args.ClaimNo}
@@ -88,7 +88,9 @@ func handlerName(step *orchestration.Claimed) string {
 
 // execute runs a claimed step to its end, whichever it is, and returns the step that this worker goes on with, if any, with
 // the time before it was asked for.
-func (r *Runner) execute(ctx context.Context, step *orchestration.Claimed, handler Handler, asked time.Time) (time.Time, *orchestration.Claimed, error) {
+func (r *Runner) execute(
+	ctx context.Context, step *orchestration.Claimed, handler Handler, asked time.Time,
+) (time.Time, *orchestration.Claimed, error) {
 	held, release := r.leases.take(ctx, step.Dispatch, asked)
 	defer release()
 	started := time.Now()
@@ -105,8 +107,13 @@ func (r *Runner) execute(ctx context.Context, step *orchestration.Claimed, handl
 	return asked, done.next, nil
 }
 
+// staleResult is the log line of a result that came too late.
+const staleResult = "stale_result: the step was dispatched again, cancelled or resolved; this result does not count"
+
 // report says how an execution ended.
-func (r *Runner) report(ctx context.Context, step *orchestration.Claimed, outcome orchestration.Outcome, verdict orchestration.Verdict, took time.Duration) {
+func (r *Runner) report(
+	ctx context.Context, step *orchestration.Claimed, outcome orchestration.Outcome, verdict orchestration.Verdict, took time.Duration,
+) {
 	attrs := []slog.Attr{
 		slog.String("task_id", step.TaskID.String()), slog.String("step", step.Name), slog.Int("attempt", step.Attempt),
 		slog.String("correlation_id", step.CorrelationID.String()), slog.Duration("duration", took),
@@ -116,7 +123,7 @@ func (r *Runner) report(ctx context.Context, step *orchestration.Claimed, outcom
 		// The handler stored the result in its own transaction, without waking anyone.
 		r.notifier.wake(&orchestration.Effects{Queues: map[string]bool{orchestration.Queue: true}})
 	case verdict == orchestration.VerdictStale:
-		r.logger.LogAttrs(ctx, slog.LevelWarn, "stale_result: the step was dispatched again, cancelled or resolved; this result does not count", attrs...)
+		r.logger.LogAttrs(ctx, slog.LevelWarn, staleResult, attrs...)
 	case outcome.Failure != nil:
 		attrs = append(attrs, slog.String("type", outcome.Failure.Type), slog.String("error", outcome.Failure.Message))
 		r.logger.LogAttrs(ctx, slog.LevelInfo, "step failed", attrs...)

@@ -86,7 +86,7 @@ func (e *Engine) decide(task *loadedTask, w *writes) error {
 	if _, start := event.(dag.Start); start {
 		if err := task.template.CheckContext(task.row.Context); err != nil {
 			w.reject(task, &dag.Failure{Type: "invalid_context", Message: err.Error(), Permanent: true})
-			return nil
+			return nil //nolint:nilerr // the error is the task's, and is stored with it
 		}
 	}
 	plan, err := dag.Decide(task.snapshot(), event, task.now())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
@@ -203,21 +204,8 @@ func (e *Engine) apply(ctx context.Context, q *dbsqlc.Queries, w *writes, effect
 		}
 	}
 	if len(w.steps.ID)+len(w.steps.SettleID) > 0 {
-		w.steps.WorkerID, w.steps.LeaseSeconds = e.Holder.Worker, e.Holder.Lease.Seconds()
-		rows, err := q.StepApplyMany(ctx, w.steps)
-		if err != nil {
-			return fmt.Errorf("apply steps: %w", err)
-		}
-		if len(rows) != len(w.steps.ID) {
-			return fmt.Errorf("apply steps: %d of %d changes found their step as it was loaded", len(rows), len(w.steps.ID))
-		}
-		for i := range rows {
-			switch {
-			case rows[i].Continued:
-				w.next(&rows[i], effects)
-			case rows[i].ToState == string(dag.StepEnqueued):
-				w.queues[rows[i].Queue] = true
-			}
+		if err := e.applySteps(ctx, q, w, effects); err != nil {
+			return err
 		}
 	}
 	if len(w.tasks.ID) > 0 {
@@ -230,11 +218,29 @@ func (e *Engine) apply(ctx context.Context, q *dbsqlc.Queries, w *writes, effect
 			return fmt.Errorf("restart tasks: %w", err)
 		}
 	}
-	for queue := range w.queues {
-		effects.Queues[queue] = true
-	}
+	maps.Copy(effects.Queues, w.queues)
 	effects.Ended = append(effects.Ended, w.ended...)
 	effects.Retry = w.retry
+	return nil
+}
+
+func (e *Engine) applySteps(ctx context.Context, q *dbsqlc.Queries, w *writes, effects *Effects) error {
+	w.steps.WorkerID, w.steps.LeaseSeconds = e.Holder.Worker, e.Holder.Lease.Seconds()
+	rows, err := q.StepApplyMany(ctx, w.steps)
+	if err != nil {
+		return fmt.Errorf("apply steps: %w", err)
+	}
+	if len(rows) != len(w.steps.ID) {
+		return fmt.Errorf("apply steps: %d of %d changes found their step as it was loaded", len(rows), len(w.steps.ID))
+	}
+	for i := range rows {
+		switch {
+		case rows[i].Continued:
+			w.next(&rows[i], effects)
+		case rows[i].ToState == string(dag.StepEnqueued):
+			w.queues[rows[i].Queue] = true
+		}
+	}
 	return nil
 }
 

@@ -104,6 +104,25 @@ func (c *Claimed) successor(dispatch Dispatch, name string, attempt int, job *in
 	return &next
 }
 
+// missing names the steps whose results the handler may ask for and which are not at hand.
+func (c *Claimed) missing() []string {
+	step := c.Template.Graph.Step(c.Name)
+	if step == nil {
+		return nil
+	}
+	names := step.Dependencies
+	if !step.Typed {
+		names = c.Template.Graph.Ancestors(c.Name)
+	}
+	missing := make([]string, 0, len(names))
+	for _, name := range names {
+		if _, known := c.Results[name]; !known {
+			missing = append(missing, name)
+		}
+	}
+	return missing
+}
+
 // loadResults reads, in one query for the batch, the results that the claimed steps' handlers may ask for.
 func (e *Engine) loadResults(ctx context.Context, q *dbsqlc.Queries, claimed map[Dispatch]*Claimed) error {
 	type wanted struct {
@@ -113,19 +132,7 @@ func (e *Engine) loadResults(ctx context.Context, q *dbsqlc.Queries, claimed map
 	readers := make(map[wanted][]*Claimed)
 	var p dbsqlc.StepResultsParams
 	for _, c := range claimed {
-		graph := c.Template.Graph
-		step := graph.Step(c.Name)
-		if step == nil {
-			continue
-		}
-		names := step.Dependencies
-		if !step.Typed {
-			names = graph.Ancestors(c.Name)
-		}
-		for _, name := range names {
-			if _, known := c.Results[name]; known {
-				continue
-			}
+		for _, name := range c.missing() {
 			key := wanted{c.TaskID, name}
 			if readers[key] == nil {
 				p.TaskIds = append(p.TaskIds, c.TaskID)

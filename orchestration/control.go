@@ -35,6 +35,32 @@ func (e *Engine) Operate(ctx context.Context, tx pgx.Tx, op Operation) (*Effects
 	if done, err := q.OperatorActionExists(ctx, op.ID); done || err != nil {
 		return effects, err //nolint:wrapcheck // the caller names the operation
 	}
+	task, err := e.loadWhole(ctx, q, op)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := dag.Decide(task.snapshot(), op.Event, task.now())
+	if err != nil {
+		return nil, err
+	}
+	w := newWrites()
+	if err := w.add(task, &plan); err != nil {
+		return nil, err
+	}
+	if resolve, ok := op.Event.(dag.Resolve); ok && resolve.HasResult {
+		w.setResult(task.steps[resolve.Step].id, op.Result)
+	}
+	if err := e.apply(ctx, q, w, effects); err != nil {
+		return nil, err
+	}
+	if err := e.withdraw(ctx, q, task, &plan, effects); err != nil {
+		return nil, err
+	}
+	return effects, e.audit(ctx, q, task, op, &plan)
+}
+
+// loadWhole locks a task with every step, and the children of the step that is resolved.
+func (e *Engine) loadWhole(ctx context.Context, q *dbsqlc.Queries, op Operation) (*loadedTask, error) {
 	tasks, err := e.lockTasks(ctx, q, []uuid.UUID{op.TaskID})
 	if err != nil {
 		return nil, err
@@ -56,24 +82,7 @@ func (e *Engine) Operate(ctx context.Context, tx pgx.Tx, op Operation) (*Effects
 			return nil, err
 		}
 	}
-	plan, err := dag.Decide(task.snapshot(), op.Event, task.now())
-	if err != nil {
-		return nil, err //nolint:wrapcheck // a conflict is worded for the operator
-	}
-	w := newWrites()
-	if err := w.add(task, &plan); err != nil {
-		return nil, err
-	}
-	if isResolve && resolve.HasResult {
-		w.setResult(task.steps[resolve.Step].id, op.Result)
-	}
-	if err := e.apply(ctx, q, w, effects); err != nil {
-		return nil, err
-	}
-	if err := e.withdraw(ctx, q, task, &plan, effects); err != nil {
-		return nil, err
-	}
-	return effects, e.audit(ctx, q, task, op, &plan)
+	return task, nil
 }
 
 func (t *loadedTask) addStep(row *dbsqlc.StepLockTaskRow) {

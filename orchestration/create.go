@@ -1,13 +1,11 @@
 package orchestration
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -104,128 +102,3 @@ func createError(err error) error {
 type unknownTemplateError struct{ RequestError }
 
 func (e *unknownTemplateError) Unwrap() []error { return []error{ErrTemplateNotFound, &e.RequestError} }
-
-// CheckJSON verifies that Postgres can store the text as jsonb and that it has at most max bytes: the checks that would
-// otherwise fail in the middle of a transaction. what names it in the error.
-func CheckJSON(what string, text []byte, limit int) error {
-	switch {
-	case len(text) > limit:
-		return &RequestError{
-			Reason: fmt.Sprintf("%s has %d bytes, more than the %d allowed", what, len(text), limit),
-			Hint:   "store large data elsewhere and pass a reference",
-		}
-	case !utf8.Valid(text):
-		return &RequestError{Reason: what + " is not valid UTF-8"}
-	}
-	return storable(what, text)
-}
-
-// maxDepth and maxExponent keep within what jsonb takes, with room.
-const (
-	maxDepth    = 512
-	maxExponent = 1000
-)
-
-// storable walks the tokens; the decoder replaces lone surrogates silently, so the text is searched for them as well.
-func storable(what string, text []byte) error {
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber()
-	depth := 0
-	for values := 0; ; {
-		token, err := decoder.Token()
-		if err != nil {
-			if values == 0 || depth > 0 || decoder.More() || decoder.InputOffset() < int64(len(bytes.TrimRight(text, " \t\r\n"))) {
-				return &RequestError{Reason: what + " is not valid JSON: " + err.Error()}
-			}
-			break
-		}
-		if depth == 0 {
-			if values++; values > 1 {
-				return &RequestError{Reason: what + " is not valid JSON: more than one value"}
-			}
-		}
-		switch v := token.(type) {
-		case json.Delim:
-			if v == '{' || v == '[' {
-				depth++
-			} else {
-				depth--
-			}
-			if depth > maxDepth {
-				return &RequestError{Reason: fmt.Sprintf("%s is nested more than %d deep", what, maxDepth)}
-			}
-		case json.Number:
-			if exponent(string(v)) > maxExponent {
-				return &RequestError{Reason: fmt.Sprintf("%s has the number %.40s, which is out of range", what, v)}
-			}
-		}
-	}
-	if at := unstorable(text); at >= 0 {
-		return &RequestError{
-			Reason: fmt.Sprintf(`%s has the character %s at byte %d, which Postgres cannot store`, what, text[at:at+6], at),
-			Hint:   "remove it, or encode the data as base64",
-		}
-	}
-	return nil
-}
-
-// exponent returns the size of a number's exponent, without its sign.
-func exponent(number string) int {
-	_, e, found := bytes.Cut(bytes.ToLower([]byte(number)), []byte("e"))
-	if !found {
-		return 0
-	}
-	size := 0
-	for _, c := range e {
-		if c >= '0' && c <= '9' {
-			if size = size*10 + int(c-'0'); size > maxExponent {
-				break
-			}
-		}
-	}
-	return size
-}
-
-// unstorable finds \u0000 and lone surrogates in valid JSON, as the offset of the escape; -1 for none.
-func unstorable(text []byte) int {
-	for i := 0; i+1 < len(text); i++ {
-		if text[i] != '\\' {
-			continue
-		}
-		if text[i+1] != 'u' {
-			i++
-			continue
-		}
-		switch code := hex4(text[i+2:]); {
-		case code == 0, code >= 0xDC00 && code <= 0xDFFF:
-			return i
-		case code >= 0xD800 && code <= 0xDBFF:
-			if len(text) < i+12 || text[i+6] != '\\' || text[i+7] != 'u' {
-				return i
-			}
-			if low := hex4(text[i+8:]); low < 0xDC00 || low > 0xDFFF {
-				return i
-			}
-			i += 11
-		default:
-			i += 5
-		}
-	}
-	return -1
-}
-
-func hex4(text []byte) int {
-	code := 0
-	for _, c := range text[:4] {
-		code <<= 4
-		switch {
-		case c >= '0' && c <= '9':
-			code |= int(c - '0')
-		case c >= 'a' && c <= 'f':
-			code |= int(c-'a') + 10
-		case c >= 'A' && c <= 'F':
-			code |= int(c-'A') + 10
-		}
-	}
-	return code
-}

@@ -117,7 +117,7 @@ const maxSkew = time.Second
 
 // Doctor examines the database. Run it in a read-only, repeatable-read transaction, so that the checks agree.
 func (e *Engine) Doctor(ctx context.Context, tx pgx.Tx, options DoctorOptions) ([]Check, error) {
-	if _, err := tx.Exec(ctx, doctorTimeout); err != nil {
+	if _, err := tx.Exec(ctx, doctorTimeout); err != nil { //nolint:forbidigo // SET is not a query of sqlc's
 		return nil, fmt.Errorf("examine: %w", err)
 	}
 	q := e.queries(tx)
@@ -179,11 +179,12 @@ func (e *Engine) Repair(ctx context.Context, tx pgx.Tx, ids []string, age time.D
 		all.merge(effects)
 	}
 	if slices.Contains(ids, "I13") || slices.Contains(ids, "I14") || slices.Contains(ids, "I15") {
-		repaired, _, effects, err := e.Sweep(ctx, tx, age, SweepCursor{})
+		repaired, effects, err := e.Sweep(ctx, tx, age, &SweepCursor{})
 		if err != nil {
 			return nil, nil, err
 		}
-		done = append(done, fmt.Sprintf("I13, I14, I15: gave %d steps and %d tasks a new job, settled %d jobs", repaired.Steps, repaired.Tasks, repaired.Jobs))
+		done = append(done, fmt.Sprintf("I13, I14, I15: gave %d steps and %d tasks a new job, settled %d jobs",
+			repaired.Steps, repaired.Tasks, repaired.Jobs))
 		all.merge(effects)
 	}
 	if slices.Contains(ids, "I21") {

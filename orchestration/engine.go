@@ -36,7 +36,7 @@ func (e *Engine) jitter() float64 {
 	if e.Jitter != nil {
 		return e.Jitter()
 	}
-	return rand.Float64()*2 - 1 //nolint:gosec // spreading retries needs no secret
+	return rand.Float64()*2 - 1
 }
 
 // Dispatch names one dispatch of a step: the step and its claim number.
@@ -47,10 +47,11 @@ type Dispatch struct {
 
 // Item is one thing to advance.
 type Item struct {
-	Kind   ItemKind
-	TaskID uuid.UUID
 	// Dispatch is set for ItemResult; ItemRetryDue needs its step alone.
 	Dispatch
+
+	Kind   ItemKind
+	TaskID uuid.UUID
 	// Outcome is set where the result comes straight from the handler; nil reads the stored one.
 	Outcome *Outcome
 	// JobID is the River job that is settled in the same transaction; 0 for none.

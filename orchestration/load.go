@@ -70,21 +70,7 @@ func (e *Engine) lockTasks(ctx context.Context, q *dbsqlc.Queries, ids []uuid.UU
 // lockSteps takes the steps that the items name and files each item under its task. An item whose step has moved on is left
 // out: it is late.
 func (e *Engine) lockSteps(ctx context.Context, q *dbsqlc.Queries, tasks map[uuid.UUID]*loadedTask, items []Item, effects *Effects) error {
-	byStep := make(map[uuid.UUID][]*Item, len(items))
-	ids := make([]uuid.UUID, 0, len(items))
-	for i := range items {
-		item := &items[i]
-		if item.Kind == ItemEnqueue {
-			if task := tasks[item.TaskID]; task != nil {
-				task.enqueue = true
-			}
-			continue
-		}
-		if byStep[item.StepID] == nil {
-			ids = append(ids, item.StepID)
-		}
-		byStep[item.StepID] = append(byStep[item.StepID], item)
-	}
+	byStep, ids := fileEnqueues(tasks, items)
 	if len(ids) == 0 {
 		return nil
 	}
@@ -107,23 +93,36 @@ func (e *Engine) lockSteps(ctx context.Context, q *dbsqlc.Queries, tasks map[uui
 	return nil
 }
 
+// fileEnqueues marks the tasks to expand, and groups the other items by step.
+func fileEnqueues(tasks map[uuid.UUID]*loadedTask, items []Item) (map[uuid.UUID][]*Item, []uuid.UUID) {
+	byStep := make(map[uuid.UUID][]*Item, len(items))
+	ids := make([]uuid.UUID, 0, len(items))
+	for i := range items {
+		item := &items[i]
+		if item.Kind == ItemEnqueue {
+			if task := tasks[item.TaskID]; task != nil {
+				task.enqueue = true
+			}
+			continue
+		}
+		if byStep[item.StepID] == nil {
+			ids = append(ids, item.StepID)
+		}
+		byStep[item.StepID] = append(byStep[item.StepID], item)
+	}
+	return byStep, ids
+}
+
 // file adds one item to its task, if the step is still where the item left it.
 func (e *Engine) file(task *loadedTask, row *dbsqlc.StepLockManyRow, item *Item, effects *Effects) error {
 	state := dag.StepState(row.State)
-	fenced := row.ClaimNo == item.ClaimNo
-	if _, twice := task.steps[row.Name]; twice {
+	if _, twice := task.steps[row.Name]; twice || !item.fits(row.ClaimNo, state) {
 		return nil
 	}
 	switch {
 	case item.Kind == ItemRetryDue:
-		if state != dag.StepWaitingForRetry {
-			return nil
-		}
 		task.due = append(task.due, row.Name)
 	case item.Outcome != nil:
-		if !fenced || state != dag.StepInProgress {
-			return nil
-		}
 		effects.Verdicts[item.Dispatch] = VerdictAccepted
 		task.outcomes[row.Name] = *item.Outcome
 		if item.Offer != nil && item.Outcome.Failure == nil {
@@ -131,9 +130,6 @@ func (e *Engine) file(task *loadedTask, row *dbsqlc.StepLockManyRow, item *Item,
 		}
 		task.results = append(task.results, dag.Result{Step: row.Name, Failure: item.Outcome.Failure, Jitter: e.jitter()})
 	default:
-		if !fenced || (state != dag.StepEnqueuedForOrchestration && state != dag.StepEnqueuedAsErrorForOrchestration) {
-			return nil
-		}
 		failure, err := storedFailure(state, row.Failure)
 		if err != nil {
 			return fmt.Errorf("step %s: %w", row.ID, err)
@@ -144,6 +140,19 @@ func (e *Engine) file(task *loadedTask, row *dbsqlc.StepLockManyRow, item *Item,
 		State: state, Attempts: int(row.Attempts), MaxAttempts: int(row.MaxAttempts), ParentsLeft: int(row.ParentsLeft), Sink: row.Sink,
 	}}
 	return nil
+}
+
+// fits is the fence: whether the step is still where the item left it.
+func (i *Item) fits(claimNo int32, state dag.StepState) bool {
+	switch {
+	case i.Kind == ItemRetryDue:
+		return state == dag.StepWaitingForRetry
+	case i.ClaimNo != claimNo:
+		return false
+	case i.Outcome != nil:
+		return state == dag.StepInProgress
+	}
+	return state == dag.StepEnqueuedForOrchestration || state == dag.StepEnqueuedAsErrorForOrchestration
 }
 
 func storedFailure(state dag.StepState, stored json.RawMessage) (*dag.Failure, error) {

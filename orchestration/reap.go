@@ -125,47 +125,47 @@ func (r Repaired) Any() bool { return r != Repaired{} }
 // Sweep repairs what leases cannot see, once it is older than the grace: dispatched steps and pending tasks whose job was
 // deleted, cancelled, discarded, or fetched and forgotten; orchestration jobs that a dead process holds; and running jobs
 // that nobody wants.
-func (e *Engine) Sweep(ctx context.Context, tx pgx.Tx, grace time.Duration, cursor SweepCursor) (Repaired, SweepCursor, *Effects, error) {
+func (e *Engine) Sweep(ctx context.Context, tx pgx.Tx, grace time.Duration, cursor *SweepCursor) (Repaired, *Effects, error) {
 	q, effects := e.queries(tx), newEffects()
-	var done Repaired
-	next, err := e.sweepSteps(ctx, q, grace, cursor, &done, effects)
+	done, err := e.sweepSteps(ctx, q, grace, cursor, effects)
 	if err != nil {
-		return done, cursor, nil, err
+		return done, nil, err
 	}
 	tasks, err := q.TaskUncarriedMany(ctx, dbsqlc.TaskUncarriedManyParams{GraceSeconds: grace.Seconds(), Max: batchLimit})
 	if err != nil {
-		return done, cursor, nil, fmt.Errorf("sweep tasks: %w", err)
+		return done, nil, fmt.Errorf("sweep tasks: %w", err)
 	}
 	rescued, err := q.JobRescueMany(ctx, dbsqlc.JobRescueManyParams{GraceSeconds: grace.Seconds(), Max: batchLimit})
 	if err != nil {
-		return done, cursor, nil, fmt.Errorf("rescue orchestration jobs: %w", err)
+		return done, nil, fmt.Errorf("rescue orchestration jobs: %w", err)
 	}
 	stale, err := q.JobSettleStale(ctx, dbsqlc.JobSettleStaleParams{GraceSeconds: grace.Seconds(), Max: batchLimit})
 	if err != nil {
-		return done, cursor, nil, fmt.Errorf("settle stale jobs: %w", err)
+		return done, nil, fmt.Errorf("settle stale jobs: %w", err)
 	}
 	done.Tasks, done.Jobs = int(tasks), int(rescued+stale)
 	if tasks+rescued > 0 {
 		effects.Queues[Queue] = true
 	}
-	return done, next, effects, nil
+	return done, effects, nil
 }
 
-func (e *Engine) sweepSteps(ctx context.Context, q *dbsqlc.Queries, grace time.Duration, cursor SweepCursor, done *Repaired, effects *Effects) (SweepCursor, error) {
+// sweepSteps looks at the cursor's slice of dispatched steps, and moves the cursor.
+func (e *Engine) sweepSteps(
+	ctx context.Context, q *dbsqlc.Queries, grace time.Duration, cursor *SweepCursor, effects *Effects,
+) (Repaired, error) {
+	var done Repaired
 	slice, err := q.StepSlice(ctx, dbsqlc.StepSliceParams{
 		GraceSeconds: grace.Seconds(), AfterTime: cursor.time, AfterID: cursor.id, Max: batchLimit,
 	})
 	if err != nil {
-		return cursor, fmt.Errorf("sweep steps: %w", err)
-	}
-	if slice.Seen == 0 {
-		return SweepCursor{}, nil
+		return done, fmt.Errorf("sweep steps: %w", err)
 	}
 	rows, err := q.StepUncarried(ctx, dbsqlc.StepUncarriedParams{
 		GraceSeconds: grace.Seconds(), AfterTime: cursor.time, AfterID: cursor.id, Max: batchLimit,
 	})
 	if err != nil {
-		return cursor, fmt.Errorf("sweep steps: %w", err)
+		return done, fmt.Errorf("sweep steps: %w", err)
 	}
 	var p dbsqlc.StepRecarryManyParams
 	for i := range rows {
@@ -175,15 +175,16 @@ func (e *Engine) sweepSteps(ctx context.Context, q *dbsqlc.Queries, grace time.D
 	if len(rows) > 0 {
 		carried, err := q.StepRecarryMany(ctx, p)
 		if err != nil {
-			return cursor, fmt.Errorf("give steps a new job: %w", err)
+			return done, fmt.Errorf("give steps a new job: %w", err)
 		}
 		for i := range carried {
 			effects.wake(carried[i].State, carried[i].Queue)
 		}
 		done.Steps = len(carried)
 	}
-	if slice.Seen < batchLimit {
-		return SweepCursor{}, nil
+	*cursor = SweepCursor{}
+	if slice.Seen == batchLimit {
+		*cursor = SweepCursor{time: slice.LastTime, id: slice.LastID}
 	}
-	return SweepCursor{time: slice.LastTime, id: slice.LastID}, nil
+	return done, nil
 }

@@ -68,8 +68,7 @@ func (t *Template) CheckContext(context []byte) error {
 		return &ContextError{Fields: []string{"context is not JSON: " + err.Error()}}
 	}
 	err = t.schema.schema.Validate(value)
-	var invalid *jsonschema.ValidationError
-	if errors.As(err, &invalid) {
+	if invalid, ok := errors.AsType[*jsonschema.ValidationError](err); ok {
 		fields := leaves(invalid, nil)
 		sort.Strings(fields)
 		return &ContextError{Fields: fields}
@@ -85,10 +84,7 @@ var english = message.NewPrinter(language.English)
 // leaves collects the innermost causes: the outer ones only say that something below is wrong.
 func leaves(e *jsonschema.ValidationError, all []string) []string {
 	if len(e.Causes) == 0 {
-		path := "context"
-		for _, part := range e.InstanceLocation {
-			path += "." + part
-		}
+		path := strings.Join(append([]string{"context"}, e.InstanceLocation...), ".")
 		return append(all, path+": "+e.ErrorKind.LocalizedString(english))
 	}
 	for _, cause := range e.Causes {

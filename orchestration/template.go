@@ -36,6 +36,9 @@ type Template struct {
 // ErrTemplateNotFound says that no such template is registered.
 var ErrTemplateNotFound = errors.New("template is not registered")
 
+// errTemplateInUse says that a version cannot change any more.
+var errTemplateInUse = errors.New("tasks already use this version with another definition: give the changed template a new version")
+
 // Register stores a template. The same definition again is fine; a changed one is refused once tasks use the version.
 func (t *Templates) Register(ctx context.Context, q *dbsqlc.Queries, template dag.Template) (uuid.UUID, error) {
 	if _, err := dag.Compile(template.In(t.Environment)); err != nil {
@@ -58,7 +61,7 @@ func (t *Templates) Register(ctx context.Context, q *dbsqlc.Queries, template da
 		IdentityStrategy: string(identity), Definition: definition, ContentHash: hash[:],
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return uuid.Nil, fmt.Errorf("register %s: tasks already use this version with another definition: give the changed template a new version", template.ID())
+		return uuid.Nil, fmt.Errorf("register %s: %w", template.ID(), errTemplateInUse)
 	}
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("register %s: %w", template.ID(), err)

@@ -56,7 +56,7 @@ Exit code 0: clean; 1: violations; 2: could not check. Warnings (OP checks) do n
 func (f *doctorFlags) run(cmd *cobra.Command, g *globals, c *tasker.Client) error {
 	checks, err := c.Doctor(cmd.Context(), f.age, f.maxRows)
 	if err != nil {
-		return err //nolint:wrapcheck // worded for people
+		return err
 	}
 	if f.asJSON || g.output == "json" {
 		if err := printJSON(cmd.OutOrStdout(), checks); err != nil {
@@ -122,7 +122,7 @@ func (f *doctorFlags) mend(cmd *cobra.Command, c *tasker.Client, checks []tasker
 	}
 	done, err := c.Repair(cmd.Context(), broken, f.age)
 	if err != nil {
-		return err //nolint:wrapcheck // worded for people
+		return err
 	}
 	for _, line := range done {
 		fmt.Fprintln(cmd.ErrOrStderr(), line)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -42,8 +43,10 @@ func newMigrateUp(g *globals) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&config.RiverSchema, "river-schema", env("RIVER_SCHEMA", ""), "schema of River's tables; default: where they are, else the first of the search path")
-	cmd.Flags().BoolVar(&lean, "lean-river", false, "drop River's two GIN indexes, which nobody reads; =false makes them again (default: drop where tasker makes River's tables)")
+	cmd.Flags().StringVar(&config.RiverSchema, "river-schema", env("RIVER_SCHEMA", ""),
+		"schema of River's tables; default: where they are, else the first of the search path")
+	cmd.Flags().BoolVar(&lean, "lean-river", false,
+		"drop River's two GIN indexes, which nobody reads; =false makes them again (default: drop where tasker makes River's tables)")
 	return cmd
 }
 
@@ -54,7 +57,7 @@ func newMigrateDown(g *globals) *cobra.Command {
 		Use: "down", Short: "Remove Tasker's schema with all tasks; River's tables stay", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !yes {
-				return usageError{fmt.Errorf("this deletes every task and template: give --yes")}
+				return usageError{errors.New("this deletes every task and template: give --yes")}
 			}
 			return g.pool(cmd.Context(), func(pool *pgxpool.Pool) error {
 				if err := migration.Down(cmd.Context(), pool, to); err != nil {

@@ -45,7 +45,7 @@ func newRoot() *cobra.Command {
 
 Without a command, tasker serves: it starts an embedded Postgres where no DATABASE_URL is given, and runs orchestrator,
 worker and the reference workflows.`,
-		Example: `  tasker
+		Example: `  tasker serve
   tasker task create rust_e2e_linear/mathematical_sequence --input '{"even_number":6}' --wait`,
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
@@ -54,7 +54,8 @@ worker and the reference workflows.`,
 	}
 	root.Flags().AddFlagSet(serve.Flags())
 	flags := root.PersistentFlags()
-	flags.StringVar(&g.databaseURL, "database-url", os.Getenv("DATABASE_URL"), "Postgres to use (env DATABASE_URL); default: the embedded one of this folder")
+	flags.StringVar(&g.databaseURL, "database-url", os.Getenv("DATABASE_URL"),
+		"Postgres to use (env DATABASE_URL); default: the embedded one of this folder")
 	flags.StringVar(&g.dir, "dir", ".tasker", "folder of the embedded Postgres")
 	flags.StringVarP(&g.output, "output", "o", "table", "how results are printed: table, json or id")
 	root.AddCommand(serve, newTask(g), newStep(g), newTemplate(g), newMigrate(g), newDoctor(g), newHealth(), newVersion())
@@ -66,8 +67,8 @@ func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "tasker", version)
-			return err
+			fmt.Fprintln(cmd.OutOrStdout(), "tasker", version)
+			return nil
 		},
 	}
 }
@@ -86,7 +87,7 @@ func (g *globals) connect(ctx context.Context) (*pgxpool.Pool, error) {
 	url := g.databaseURL
 	if url == "" {
 		var err error
-		if url, err = embeddedpg.Find(g.dir); err != nil {
+		if url, err = embeddedpg.Find(g.dir); err != nil { //nolint:contextcheck // it has its own short time limit
 			return nil, fmt.Errorf("%w: %w; start `tasker` in this folder, or set DATABASE_URL", errDatabase, err)
 		}
 	}
@@ -116,8 +117,7 @@ func (g *globals) client(ctx context.Context, fn func(*tasker.Client) error) err
 	if err != nil {
 		return fmt.Errorf("open client: %w", err)
 	}
-	defer func() { _ = client.Stop(context.WithoutCancel(ctx)) }()
-	return fn(client)
+	return errors.Join(fn(client), client.Stop(context.WithoutCancel(ctx)))
 }
 
 // operator names the person for the audit trail.
@@ -135,8 +135,7 @@ func exitCode(ctx context.Context, root *cobra.Command, err error) int {
 	if err == nil {
 		return 0
 	}
-	var code codedError
-	if errors.As(err, &code) {
+	if code, ok := errors.AsType[codedError](err); ok {
 		printError(root.ErrOrStderr(), err)
 		return code.code
 	}

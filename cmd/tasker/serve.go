@@ -55,10 +55,12 @@ func newServe(g *globals) *cobra.Command {
 	flags.StringVar(&f.role, "role", env("TASKER_ROLE", "all"), "what this process does: orchestrator, worker or all")
 	flags.StringSliceVar(&f.namespaces, "namespace", nil, "namespaces to work; default: all of the reference workflows")
 	flags.IntVar(&f.workers, "workers", 50, "steps to run at once in each namespace")
-	flags.StringVar(&f.listen, "listen", env("TASKER_LISTEN", "127.0.0.1:8484"), "address of health checks and River UI; empty for none")
+	flags.StringVar(&f.listen, "listen", env("TASKER_LISTEN", "127.0.0.1:8484"), "address of health checks and River UI; empty: none")
 	flags.StringVar(&f.binDir, "pg-bin", "", "folder of the Postgres binaries for the embedded server")
-	flags.StringVar(&f.riverSchema, "river-schema", env("RIVER_SCHEMA", ""), "schema of River's tables; default: where they are, else the first of the search path")
-	flags.BoolVar(&f.leanRiver, "lean-river", false, "drop River's two GIN indexes, which nobody reads (default where tasker makes River's tables)")
+	flags.StringVar(&f.riverSchema, "river-schema", env("RIVER_SCHEMA", ""),
+		"schema of River's tables; default: where they are, else the first of the search path")
+	flags.BoolVar(&f.leanRiver, "lean-river", false,
+		"drop River's two GIN indexes, which nobody reads (default where tasker makes River's tables)")
 	flags.BoolVar(&f.migrate, "migrate", true, "bring the schemas up to date first")
 	flags.StringVar(&f.templates, "templates", env("TASKER_TEMPLATES", "config/tasks"), "folder of YAML templates, read with its subfolders")
 	flags.StringVar(&f.environment, "environment", env("TASKER_ENV", ""), "which environments overrides of the templates apply")
@@ -204,15 +206,15 @@ func (f *serveFlags) postgres(ctx context.Context, cmd *cobra.Command, logger *s
 	}
 	began := time.Now()
 	server, err := embeddedpg.Start(ctx, embeddedpg.Config{Dir: f.dir, BinDir: f.binDir, Logger: logger})
-	var running *embeddedpg.AlreadyRunningError
-	if errors.As(err, &running) {
+	if running, ok := errors.AsType[*embeddedpg.AlreadyRunningError](err); ok {
 		fmt.Fprintf(cmd.ErrOrStderr(), "tasker is already running in this folder (process %d)\n", running.OwnerPID)
 		return "", nil, nil
 	}
 	if err != nil {
 		return "", nil, fmt.Errorf("start the embedded Postgres: %w", err)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "✓ PostgreSQL %s   ready in %.1fs, data in %s\n", server.Version(), time.Since(began).Seconds(), server.DataDir())
+	fmt.Fprintf(cmd.ErrOrStderr(), "✓ PostgreSQL %s   ready in %.1fs, data in %s\n",
+		server.Version(), time.Since(began).Seconds(), server.DataDir())
 	return server.URL(), func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()
@@ -304,7 +306,9 @@ func (f *serveFlags) serveHTTP(ctx context.Context, status *status) (func(), str
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = server.Serve(listener) // it ends with ErrServerClosed
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			slog.ErrorContext(ctx, "serve HTTP", slog.Any("error", err)) //nolint:sloglint // set from the flags by now
+		}
 	}()
 	return func() {
 		shut, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
@@ -331,6 +335,7 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	if otherErr != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	slog.WarnContext(ctx, "address is taken, using another", slog.String("wanted", address), slog.String("address", other.Addr().String()))
+	slog.WarnContext(ctx, "address is taken, using another", //nolint:sloglint // set from the flags by now
+		slog.String("wanted", address), slog.String("address", other.Addr().String()))
 	return other, nil
 }

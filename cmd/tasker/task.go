@@ -66,7 +66,7 @@ func (f *createFlags) run(cmd *cobra.Command, g *globals, c *tasker.Client, name
 	}
 	run, err := c.Create(cmd.Context(), request)
 	if err != nil {
-		return err //nolint:wrapcheck // worded for people
+		return err
 	}
 	if run.Duplicate {
 		fmt.Fprintf(cmd.ErrOrStderr(), "task %s exists already with this identity\n", run.ID)
@@ -81,7 +81,7 @@ func (f *createFlags) run(cmd *cobra.Command, g *globals, c *tasker.Client, name
 	}
 	task, err := run.Wait(ctx)
 	if err != nil {
-		return err //nolint:wrapcheck // worded for people
+		return err
 	}
 	return printResult(cmd.OutOrStdout(), g.output, task)
 }
@@ -174,7 +174,7 @@ func newTaskList(g *globals) *cobra.Command {
 			return g.client(cmd.Context(), func(c *tasker.Client) error {
 				tasks, err := c.List(cmd.Context(), params)
 				if err != nil {
-					return err //nolint:wrapcheck // worded for people
+					return err
 				}
 				return printTasks(cmd.OutOrStdout(), g.output, tasks)
 			})
@@ -206,18 +206,18 @@ func newTaskShow(g *globals) *cobra.Command {
 			return g.client(cmd.Context(), func(c *tasker.Client) error {
 				id, err := c.Find(cmd.Context(), args[0])
 				if err != nil {
-					return err //nolint:wrapcheck // worded for people
+					return err
 				}
 				if history {
 					changes, err := c.History(cmd.Context(), id)
 					if err != nil {
-						return err //nolint:wrapcheck // worded for people
+						return err
 					}
 					return printHistory(cmd.OutOrStdout(), g.output, changes)
 				}
 				task, err := c.Get(cmd.Context(), id)
 				if err != nil {
-					return err //nolint:wrapcheck // worded for people
+					return err
 				}
 				return printTask(cmd.OutOrStdout(), g.output, task)
 			})
@@ -236,13 +236,13 @@ func newTaskWait(g *globals) *cobra.Command {
 			return g.client(cmd.Context(), func(c *tasker.Client) error {
 				id, err := c.Find(cmd.Context(), args[0])
 				if err != nil {
-					return err //nolint:wrapcheck // worded for people
+					return err
 				}
 				ctx, cancel := withTimeout(cmd.Context(), timeout)
 				defer cancel()
 				task, err := c.Wait(ctx, id)
 				if err != nil {
-					return err //nolint:wrapcheck // worded for people
+					return err
 				}
 				return printResult(cmd.OutOrStdout(), g.output, task)
 			})
@@ -302,7 +302,7 @@ func operation(g *globals, use, short string, arguments int,
 			return g.client(cmd.Context(), func(c *tasker.Client) error {
 				id, err := c.Find(cmd.Context(), args[0])
 				if err != nil {
-					return err //nolint:wrapcheck // worded for people
+					return err
 				}
 				done, err := fn(cmd.Context(), c, id, args, tasker.By{Actor: operator(), Reason: reason})
 				if err != nil {

@@ -28,7 +28,7 @@ func newTemplateList(g *globals) *cobra.Command {
 			return g.client(cmd.Context(), func(c *tasker.Client) error {
 				list, err := c.Templates(cmd.Context())
 				if err != nil {
-					return err //nolint:wrapcheck // worded for people
+					return err
 				}
 				if g.output == "json" {
 					return printJSON(cmd.OutOrStdout(), list)
@@ -38,7 +38,7 @@ func newTemplateList(g *globals) *cobra.Command {
 				for _, t := range list {
 					fmt.Fprintf(table, "%s/%s\t%s\t%d\t%s\n", t.Namespace, t.Name, t.Version, t.Steps, t.Identity)
 				}
-				return table.Flush() //nolint:wrapcheck // writing to the terminal
+				return table.Flush()
 			})
 		},
 	}
@@ -75,7 +75,7 @@ func (g *globals) template(ctx context.Context, name string) (*tasker.Definition
 	var found *tasker.Definition
 	err := g.client(ctx, func(c *tasker.Client) (err error) {
 		found, err = c.Template(ctx, namespace, short, version)
-		return err //nolint:wrapcheck // worded for people
+		return err
 	})
 	return found, err
 }
@@ -85,7 +85,7 @@ func parseFile(name string) (tasker.Template, error) {
 	if err != nil {
 		return nil, usageError{fmt.Errorf("read template: %w", err)}
 	}
-	return tasker.ParseTemplate(name, text) //nolint:wrapcheck // worded for people
+	return tasker.ParseTemplate(name, text)
 }
 
 func newTemplateValidate() *cobra.Command {

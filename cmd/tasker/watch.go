@@ -32,7 +32,7 @@ func watch(ctx context.Context, cmd *cobra.Command, c *tasker.Client, id uuid.UU
 	for {
 		task, err := c.Get(ctx, id)
 		if err != nil {
-			return err //nolint:wrapcheck // worded for people
+			return err
 		}
 		if err := view.show(task); err != nil {
 			return err
@@ -45,7 +45,7 @@ func watch(ctx context.Context, cmd *cobra.Command, c *tasker.Client, id uuid.UU
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err() //nolint:wrapcheck // it decides the exit code
+			return ctx.Err()
 		case <-ticker.C:
 		}
 	}
@@ -107,5 +107,6 @@ func (l *lines) show(task *tasker.Task) error {
 		return nil
 	}
 	l.state = task.State
-	return encoder.Encode(change{Time: time.Now(), Task: task.ID, State: string(task.State), Error: task.Problem}) //nolint:wrapcheck // writing to the terminal
+	line := change{Time: time.Now(), Task: task.ID, State: string(task.State), Error: task.Problem}
+	return encoder.Encode(line) //nolint:wrapcheck // writing to the terminal
 }

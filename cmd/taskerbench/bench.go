@@ -32,8 +32,11 @@ func (b *bench) all(ctx context.Context) error {
 		name string
 		run  func(context.Context) (line, error)
 	}{
-		{"R raw River jobs", b.river}, {"W1 throughput", b.throughput}, {"W2 latency", b.latency},
-		{"W3 1-100-1", b.fan}, {"W4 wide join", b.join},
+		{"R raw River jobs", b.river},
+		{"W1 throughput", b.throughput},
+		{"W2 latency", b.latency},
+		{"W3 1-100-1", b.fan},
+		{"W4 wide join", b.join},
 	}
 	for round := range b.rounds {
 		for _, w := range workloads {
@@ -53,8 +56,9 @@ func (b *bench) all(ctx context.Context) error {
 
 // line is one result.
 type line struct {
-	rate, latency string
 	cost
+
+	rate, latency string
 }
 
 // noop is the yardstick's job.
@@ -72,7 +76,7 @@ func (noopWorker) Work(context.Context, *river.Job[noop]) error { return nil }
 func (b *bench) river(ctx context.Context) (line, error) {
 	schema, err := db.CheckSchema(ctx, b.pool)
 	if err != nil {
-		return line{}, err //nolint:wrapcheck // it says all
+		return line{}, err
 	}
 	config := b.pool.Config()
 	config.MaxConns = 30
@@ -84,7 +88,8 @@ func (b *bench) river(ctx context.Context) (line, error) {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, noopWorker{})
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
-		Schema: string(schema), Logger: slog.Default(), Workers: workers, FetchCooldown: time.Millisecond, FetchPollInterval: 50 * time.Millisecond,
+		Schema: string(schema), Logger: slog.Default(), Workers: workers,
+		FetchCooldown: time.Millisecond, FetchPollInterval: 50 * time.Millisecond,
 		Queues: map[string]river.QueueConfig{"taskerbench": {MaxWorkers: 2000}},
 	})
 	if err != nil {
@@ -100,7 +105,7 @@ func (b *bench) river(ctx context.Context) (line, error) {
 		for i := range batch {
 			batch[i] = river.InsertManyParams{Args: noop{start + i}, InsertOpts: &river.InsertOpts{Queue: "taskerbench"}}
 		}
-		if _, err := client.InsertManyFast(ctx, batch); err != nil {
+		if _, err := client.InsertManyFast(ctx, batch); err != nil { //nolint:forbidigo // the yardstick is River without Tasker
 			return line{}, fmt.Errorf("insert: %w", err)
 		}
 	}
@@ -108,7 +113,8 @@ func (b *bench) river(ctx context.Context) (line, error) {
 	if err := client.Start(ctx); err != nil {
 		return line{}, fmt.Errorf("start: %w", err)
 	}
-	if err := b.until(ctx, "SELECT count(*) = 0 FROM "+string(schema)+".river_job WHERE kind = 'taskerbench_noop' AND state <> 'completed'"); err != nil {
+	drainedQuery := "SELECT count(*) = 0 FROM " + string(schema) + ".river_job WHERE kind = 'taskerbench_noop' AND state <> 'completed'"
+	if err := b.until(ctx, drainedQuery); err != nil {
 		return line{}, err
 	}
 	took, drained := time.Since(began), time.Since(inserted)
@@ -119,8 +125,10 @@ func (b *bench) river(ctx context.Context) (line, error) {
 	if err := client.Stop(ctx); err != nil {
 		return line{}, fmt.Errorf("stop: %w", err)
 	}
-	_, err = b.pool.Exec(ctx, "DELETE FROM "+string(schema)+".river_job WHERE kind = 'taskerbench_noop'")
-	return line{rate: fmt.Sprintf("%.0f jobs/s (drain %.0f)", per(b.jobs, took), per(b.jobs, drained)), cost: spent}, err
+	if _, err := b.pool.Exec(ctx, "DELETE FROM "+string(schema)+".river_job WHERE kind = 'taskerbench_noop'"); err != nil {
+		return line{}, fmt.Errorf("clean up: %w", err)
+	}
+	return line{rate: fmt.Sprintf("%.0f jobs/s (drain %.0f)", per(b.jobs, took), per(b.jobs, drained)), cost: spent}, nil
 }
 
 func per(n int, d time.Duration) float64 { return float64(n) / d.Seconds() }
@@ -139,7 +147,7 @@ func (b *bench) until(ctx context.Context, query string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err() //nolint:wrapcheck // interrupted
+			return ctx.Err()
 		case <-ticker.C:
 		}
 	}
@@ -147,7 +155,7 @@ func (b *bench) until(ctx context.Context, query string) error {
 
 // client is a process's worth of Tasker with its default settings but for the number of workers.
 func (b *bench) client(workers int) (*tasker.Client, error) {
-	return tasker.NewClient(b.pool, &tasker.Config{ //nolint:wrapcheck // it says all
+	return tasker.NewClient(b.pool, &tasker.Config{
 		Templates: []tasker.Template{linear, fan, wide(b.width)}, Orchestrate: true, PollInterval: 200 * time.Millisecond,
 		Namespaces: map[string]tasker.NamespaceConfig{"bench": {MaxWorkers: workers}},
 	})
@@ -162,7 +170,7 @@ func (b *bench) throughput(ctx context.Context) (line, error) {
 		return line{}, err
 	}
 	if err := client.Register(ctx); err != nil {
-		return line{}, err //nolint:wrapcheck // it says all
+		return line{}, err
 	}
 	before, err := b.meter.read(ctx)
 	if err != nil {
@@ -171,12 +179,12 @@ func (b *bench) throughput(ctx context.Context) (line, error) {
 	began := time.Now()
 	for start := 0; start < b.tasks; start += 500 {
 		if _, err := tasker.CreateMany(ctx, client, linear, make([]input, min(500, b.tasks-start))); err != nil {
-			return line{}, err //nolint:wrapcheck // it says all
+			return line{}, err
 		}
 	}
 	created := time.Now()
 	if err := client.Start(ctx); err != nil {
-		return line{}, err //nolint:wrapcheck // it says all
+		return line{}, err
 	}
 	if err := b.until(ctx, allEnded); err != nil {
 		return line{}, err
@@ -211,16 +219,23 @@ func (b *bench) join(ctx context.Context) (line, error) {
 	})
 }
 
+// creator starts one task.
+type creator func(context.Context, *tasker.Client) (*tasker.Run, error)
+
 // serially runs tasks one after the other and measures each.
-func (b *bench) serially(ctx context.Context, runs, steps int, create func(context.Context, *tasker.Client) (*tasker.Run, error)) (line, error) {
+func (b *bench) serially(ctx context.Context, runs, steps int, create creator) (line, error) {
 	client, err := b.client(b.workers)
 	if err != nil {
 		return line{}, err
 	}
 	if err := client.Start(ctx); err != nil {
-		return line{}, err //nolint:wrapcheck // it says all
+		return line{}, err
 	}
-	defer func() { _ = client.Stop(context.WithoutCancel(ctx)) }()
+	defer func() {
+		if err := client.Stop(context.WithoutCancel(ctx)); err != nil {
+			slog.WarnContext(ctx, "stop", slog.Any("error", err)) //nolint:sloglint // a program's own logger
+		}
+	}()
 	if runs > 1 {
 		if err := b.once(ctx, client, create); err != nil { // the first pays for caches and connections
 			return line{}, err
@@ -252,11 +267,11 @@ func (b *bench) serially(ctx context.Context, runs, steps int, create func(conte
 	}, nil
 }
 
-func (b *bench) once(ctx context.Context, client *tasker.Client, create func(context.Context, *tasker.Client) (*tasker.Run, error)) error {
+func (b *bench) once(ctx context.Context, client *tasker.Client, create creator) error {
 	run, err := create(ctx, client)
 	if err != nil {
 		return err
 	}
 	_, err = run.Wait(ctx)
-	return err //nolint:wrapcheck // it says all
+	return err
 }

@@ -52,11 +52,15 @@ func run() error {
 	defer stop()
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 
-	url, pid, done, err := database(ctx, s.url)
-	if err != nil {
-		return err
+	url, pid := s.url, 0
+	if url == "" {
+		server, remove, err := embedded(ctx)
+		if err != nil {
+			return err
+		}
+		defer remove()
+		url, pid = server.URL(), server.PID()
 	}
-	defer done()
 	pool, err := pgxpool.New(ctx, url)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
@@ -74,29 +78,26 @@ func run() error {
 	return b.all(ctx)
 }
 
-// database returns a database and the pid of its server, 0 where it is not ours to measure.
-func database(ctx context.Context, url string) (string, int, func(), error) {
-	if url != "" {
-		return url, 0, func() {}, nil
-	}
+// embedded starts a server for this run, durable as a real one, and removes it afterwards.
+func embedded(ctx context.Context) (*embeddedpg.Server, func(), error) {
 	dir, err := os.MkdirTemp("", "taskerbench")
 	if err != nil {
-		return "", 0, nil, fmt.Errorf("make folder: %w", err)
+		return nil, nil, fmt.Errorf("make folder: %w", err)
 	}
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the server runs as another user and must get in
-		return "", 0, nil, fmt.Errorf("open folder: %w", err)
+		return nil, nil, fmt.Errorf("open folder: %w", err)
 	}
 	server, err := embeddedpg.Start(ctx, embeddedpg.Config{
 		Dir: dir, Parameters: map[string]string{"shared_buffers": "1GB", "max_wal_size": "4GB"}, MaxConnections: 300,
 	})
 	if err != nil {
-		return "", 0, nil, fmt.Errorf("start Postgres: %w", err)
+		return nil, nil, fmt.Errorf("start Postgres: %w", err)
 	}
-	return server.URL(), server.PID(), func() {
+	return server, func() {
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()
 		if err := server.Stop(stop); err != nil {
-			slog.Warn("stop Postgres", slog.Any("error", err))
+			slog.WarnContext(ctx, "stop Postgres", slog.Any("error", err)) //nolint:sloglint // a program's own logger
 		}
 		_ = os.RemoveAll(dir)
 	}, nil

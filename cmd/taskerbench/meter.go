@@ -65,7 +65,7 @@ func (m *meter) serverCPU() time.Duration {
 		}
 		_, rest, _ := bytes.Cut(text, []byte(") "))
 		fields := strings.Fields(string(rest))
-		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		pid := number(filepath.Base(filepath.Dir(path)))
 		if len(fields) < 15 || (fields[1] != strconv.Itoa(m.postmaster) && pid != m.postmaster) {
 			continue
 		}
@@ -74,11 +74,19 @@ func (m *meter) serverCPU() time.Duration {
 			last = 15 // and those of children that ended
 		}
 		for _, field := range fields[11:last] {
-			n, _ := strconv.Atoi(field)
-			ticks += n
+			ticks += number(field)
 		}
 	}
 	return time.Duration(ticks) * time.Second / clockTicks
+}
+
+// number reads what the kernel wrote; anything else is 0.
+func number(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // cost is what one step cost, on average.

@@ -122,7 +122,8 @@ func locked(ctx context.Context, pool *pgxpool.Pool, config *Config, fn func(*mi
 		return fmt.Errorf("lock for migration: %w", err)
 	}
 	defer func() {
-		_, _ = conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", int64(lockKey))
+		// Should this fail, the connection is broken and the lock gone with it.
+		_, _ = conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", int64(lockKey)) //nolint:errcheck // see above
 	}()
 	m := &migrator{pool: pool, config: config}
 	if err := m.findRiver(ctx); err != nil {
@@ -148,7 +149,7 @@ func (m *migrator) findRiver(ctx context.Context) error {
 		return fmt.Errorf("find River's schema: %w", err)
 	}
 	if err := m.river.Validate(); err != nil {
-		return err //nolint:wrapcheck // it says all
+		return err
 	}
 	var exists bool
 	if err := m.pool.QueryRow(ctx, `SELECT to_regclass($1 || '.river_migration') IS NOT NULL,
@@ -184,7 +185,8 @@ func (m *migrator) up(ctx context.Context) error {
 	if _, err := m.pool.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS tasker"); err != nil {
 		return fmt.Errorf("create schema tasker: %w", err)
 	}
-	if err := m.goose(func(p *goose.Provider) error { _, err := p.Up(ctx); return err }); err != nil {
+	up := func(p *goose.Provider) error { _, err := p.Up(ctx); return err } //nolint:wrapcheck // wrapped below
+	if err := m.goose(up); err != nil {
 		return fmt.Errorf("migrate Tasker's schema: %w", err)
 	}
 	if _, err := m.pool.Exec(ctx, `INSERT INTO tasker.settings (name, value) VALUES ('river_schema', $1)
@@ -206,8 +208,7 @@ func (m *migrator) sameRiver(ctx context.Context, version int64) error {
 		return nil
 	}
 	river, err := db.CheckSchema(ctx, m.pool)
-	var schemaErr *db.SchemaError
-	if errors.As(err, &schemaErr) {
+	if _, mismatch := errors.AsType[*db.SchemaError](err); mismatch {
 		return nil
 	}
 	if err != nil {
@@ -257,9 +258,10 @@ func (m *migrator) setLean(ctx context.Context, lean bool) error {
 
 func (m *migrator) down(ctx context.Context, to int64) error {
 	if version, err := db.Version(ctx, m.pool); err != nil || version == 0 {
-		return err //nolint:wrapcheck // it says all
+		return err
 	}
-	if err := m.goose(func(p *goose.Provider) error { _, err := p.DownTo(ctx, to); return err }); err != nil {
+	down := func(p *goose.Provider) error { _, err := p.DownTo(ctx, to); return err } //nolint:wrapcheck // wrapped below
+	if err := m.goose(down); err != nil {
 		return fmt.Errorf("migrate Tasker's schema down: %w", err)
 	}
 	return nil

@@ -370,6 +370,9 @@ func (d *decision) enter(state TaskState) {
 		return
 	}
 	if !d.task.State.CanBecome(state) {
+		if !d.task.State.CanBecome(TaskStepsInProcess) {
+			return // a closed task stays as it is, whatever its counters say
+		}
 		d.enter(TaskStepsInProcess)
 	}
 	d.task.State = state

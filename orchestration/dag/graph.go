@@ -1,7 +1,5 @@
 package dag
 
-import "sort"
-
 // Graph is a valid template, ready to be decided about.
 type Graph struct {
 	Template Template
@@ -45,19 +43,31 @@ func (g *Graph) Step(name string) *Step {
 	return nil
 }
 
-// Order returns the steps' names, parents before their children, otherwise as written.
+// Order returns the steps' names, parents before their children: first those that need nothing, then what they free, and so on.
 func (g *Graph) Order() []string { return g.names(g.order) }
 
-// Parents returns the names of the steps that the named one depends on.
-func (g *Graph) Parents(name string) []string { return g.names(g.parents[g.index[name]]) }
+// Parents returns the names of the steps that the named one depends on; nil for an unknown name.
+func (g *Graph) Parents(name string) []string { return g.neighbours(g.parents, name) }
 
-// Children returns the names of the steps that depend on the named one.
-func (g *Graph) Children(name string) []string { return g.names(g.children[g.index[name]]) }
+// Children returns the names of the steps that depend on the named one; nil for an unknown name.
+func (g *Graph) Children(name string) []string { return g.neighbours(g.children, name) }
 
-// Ancestors returns every step above the named one, parents first.
+func (g *Graph) neighbours(of [][]int, name string) []string {
+	i, ok := g.index[name]
+	if !ok {
+		return nil
+	}
+	return g.names(of[i])
+}
+
+// Ancestors returns every step above the named one, parents first; nil for an unknown name.
 func (g *Graph) Ancestors(name string) []string {
+	start, ok := g.index[name]
+	if !ok {
+		return nil
+	}
 	seen := make(map[int]bool)
-	stack := append([]int(nil), g.parents[g.index[name]]...)
+	stack := append([]int(nil), g.parents[start]...)
 	for len(stack) > 0 {
 		i := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
@@ -95,7 +105,7 @@ func (g *Graph) names(indexes []int) []string {
 	return names
 }
 
-// topological sorts by Kahn's algorithm, lowest index first. Indexes on or below a cycle are left out.
+// topological sorts by Kahn's algorithm, first freed first. Indexes on or below a cycle are left out.
 func topological(parents, children [][]int) []int {
 	left := make([]int, len(parents))
 	var ready []int
@@ -110,14 +120,11 @@ func topological(parents, children [][]int) []int {
 		i := ready[0]
 		ready = ready[1:]
 		order = append(order, i)
-		var freed []int
 		for _, c := range children[i] {
 			if left[c]--; left[c] == 0 {
-				freed = append(freed, c)
+				ready = append(ready, c)
 			}
 		}
-		sort.Ints(freed)
-		ready = append(ready, freed...)
 	}
 	return order
 }

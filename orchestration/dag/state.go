@@ -1,5 +1,7 @@
 package dag
 
+import "slices"
+
 // TaskState is where a task stands, as its column in the database says.
 type TaskState string
 
@@ -76,10 +78,10 @@ func TaskStates() []TaskState { return keys(taskTransitions) }
 func StepStates() []StepState { return keys(stepTransitions) }
 
 // CanBecome reports whether a task may go from s to next.
-func (s TaskState) CanBecome(next TaskState) bool { return contains(taskTransitions[s], next) }
+func (s TaskState) CanBecome(next TaskState) bool { return slices.Contains(taskTransitions[s], next) }
 
 // CanBecome reports whether a step may go from s to next.
-func (s StepState) CanBecome(next StepState) bool { return contains(stepTransitions[s], next) }
+func (s StepState) CanBecome(next StepState) bool { return slices.Contains(stepTransitions[s], next) }
 
 // Terminal reports whether nothing happens to the task any more by itself. An operator may still retry one in error.
 func (s TaskState) Terminal() bool {
@@ -106,13 +108,4 @@ func keys[K comparable, V any](m map[K]V) []K {
 		all = append(all, k)
 	}
 	return all
-}
-
-func contains[T comparable](list []T, want T) bool {
-	for _, have := range list {
-		if have == want {
-			return true
-		}
-	}
-	return false
 }

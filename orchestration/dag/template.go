@@ -2,6 +2,8 @@ package dag
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
 	"time"
 )
 
@@ -92,7 +94,8 @@ type Environment struct {
 	Steps []Override `json:"steps" yaml:"steps"`
 }
 
-// Override changes one step, or every step under the name ALL. Initialization is merged key by key; the others replace.
+// Override changes one step, or every step under the name ALL. Initialization is merged key by key; retry and timeout replace;
+// the callable stays.
 type Override struct {
 	Name           string   `json:"name" yaml:"name"`
 	Handler        *Handler `json:"handler,omitempty" yaml:"handler"`
@@ -116,29 +119,25 @@ func (t *Template) ID() string { return t.Namespace + "/" + t.Name + "@" + t.Ver
 
 // In returns the template as the environment changes it, in the order the overrides are written, and without its
 // environments. An unknown environment changes nothing.
-func (t Template) In(environment string) Template {
-	overrides := t.Environments[environment].Steps
-	t.Environments = nil
-	t.Steps = append([]Step(nil), t.Steps...)
-	for _, o := range overrides {
-		for i := range t.Steps {
-			if o.Name == "ALL" || o.Name == t.Steps[i].Name {
-				t.Steps[i] = t.Steps[i].override(o)
+func (t *Template) In(environment string) Template {
+	changed := *t
+	changed.Environments = nil
+	changed.Steps = append([]Step(nil), t.Steps...)
+	for _, o := range t.Environments[environment].Steps {
+		for i := range changed.Steps {
+			if o.Name == "ALL" || o.Name == changed.Steps[i].Name {
+				changed.Steps[i].override(o)
 			}
 		}
 	}
-	return t
+	return changed
 }
 
-func (s Step) override(o Override) Step {
+func (s *Step) override(o Override) {
 	if o.Handler != nil {
 		merged := make(map[string]any, len(s.Handler.Initialization)+len(o.Handler.Initialization))
-		for k, v := range s.Handler.Initialization {
-			merged[k] = v
-		}
-		for k, v := range o.Handler.Initialization {
-			merged[k] = v
-		}
+		maps.Copy(merged, s.Handler.Initialization)
+		maps.Copy(merged, o.Handler.Initialization)
 		s.Handler.Initialization = merged
 	}
 	if o.Retry != nil {
@@ -147,8 +146,13 @@ func (s Step) override(o Override) Step {
 	if o.TimeoutSeconds > 0 {
 		s.TimeoutSeconds = o.TimeoutSeconds
 	}
-	return s
 }
 
 // Canonical is the template's one JSON form: equal templates have equal bytes.
-func (t *Template) Canonical() ([]byte, error) { return json.Marshal(t) }
+func (t *Template) Canonical() ([]byte, error) {
+	text, err := json.Marshal(t)
+	if err != nil {
+		return nil, fmt.Errorf("encode template %s: %w", t.ID(), err)
+	}
+	return text, nil
+}

@@ -20,6 +20,8 @@ const (
 	maxAttemptsLimit   = 100
 	maxBackoffLimit    = 3_600_000
 	maxTimeoutSeconds  = 7 * 24 * 3600
+	// maxSuggestFrom bounds the work of finding the nearest name: every wrong name is compared with every right one.
+	maxSuggestFrom = 500
 )
 
 var (
@@ -39,7 +41,7 @@ type Problem struct {
 }
 
 // Problems is everything wrong with a template, as an error.
-type Problems []Problem
+type Problems []Problem //nolint:errname,recvcheck // problems are what it is; it is built in place and read by value
 
 // Error lists the problems, one a line.
 func (p Problems) Error() string {
@@ -50,7 +52,7 @@ func (p Problems) Error() string {
 	return "template is not valid:\n  " + strings.Join(lines, "\n  ")
 }
 
-func (p *Problems) add(code, path, format string, args ...any) {
+func (p *Problems) addf(code, path, format string, args ...any) {
 	*p = append(*p, Problem{Code: code, Path: path, Message: fmt.Sprintf(format, args...)})
 }
 
@@ -58,13 +60,17 @@ func (p *Problems) add(code, path, format string, args ...any) {
 func Validate(t *Template) Problems {
 	var p Problems
 	validateHead(&p, t)
+	if len(t.Steps) > MaxSteps {
+		p.addf("TOO_MANY_STEPS", "$.steps", "%d steps, at most %d are allowed", len(t.Steps), MaxSteps)
+		return p
+	}
 	names := validateSteps(&p, t)
 	validateDependencies(&p, t, names)
 	for _, env := range slices.Sorted(maps.Keys(t.Environments)) {
 		for i, o := range t.Environments[env].Steps {
 			path := fmt.Sprintf("$.environments.%s.steps[%d]", env, i)
 			if _, ok := names[o.Name]; !ok && o.Name != "ALL" {
-				p.add("MISSING_STEP_REF", path+".name", "%s%s", unknownStep(o.Name, names), "; ALL means every step")
+				p.addf("MISSING_STEP_REF", path+".name", "%s%s", unknownStep(o.Name, names), "; ALL means every step")
 			}
 			validateTimeout(&p, o.TimeoutSeconds, path)
 			validateRetry(&p, o.Retry, path+".retry")
@@ -76,58 +82,57 @@ func Validate(t *Template) Problems {
 func validateHead(p *Problems, t *Template) {
 	switch {
 	case len(t.Namespace) > maxNamespaceLength:
-		p.add("NAMESPACE_TOO_LONG", "$.namespace_name", "namespace %q has %d characters, at most %d are allowed", t.Namespace, len(t.Namespace), maxNamespaceLength)
+		p.addf("NAMESPACE_TOO_LONG", "$.namespace_name", "namespace %q has %d characters, at most %d are allowed",
+			t.Namespace, len(t.Namespace), maxNamespaceLength)
 	case !namespacePattern.MatchString(t.Namespace):
-		p.add("BAD_NAMESPACE", "$.namespace_name", "namespace %q must be lower case letters, digits and single underscores", t.Namespace)
+		p.addf("BAD_NAMESPACE", "$.namespace_name", "namespace %q must be lower case letters, digits and single underscores", t.Namespace)
 	case t.Namespace == "orchestration":
-		p.add("BAD_NAMESPACE", "$.namespace_name", `namespace "orchestration" is the name of Tasker's own queue; choose another`)
+		p.addf("BAD_NAMESPACE", "$.namespace_name", `namespace "orchestration" is the name of Tasker's own queue; choose another`)
 	}
 	validateName(p, "$.name", "template name", t.Name, maxNameLength)
 	validateName(p, "$.version", "version", t.Version, maxVersionLength)
 	switch t.Identity {
 	case "", IdentityStrict, IdentityCallerProvided, IdentityAlwaysUnique:
 	default:
-		p.add("BAD_IDENTITY_STRATEGY", "$.identity_strategy", "identity strategy %q is not one of strict, caller_provided, always_unique", t.Identity)
+		p.addf("BAD_IDENTITY_STRATEGY", "$.identity_strategy",
+			"identity strategy %q is not one of strict, caller_provided, always_unique", t.Identity)
 	}
 	switch t.Lifecycle.OnFailure {
 	case "", OnFailureError, OnFailureBlock:
 	default:
-		p.add("BAD_ON_FAILURE", "$.lifecycle.on_failure", "on_failure %q is not one of error, block", t.Lifecycle.OnFailure)
+		p.addf("BAD_ON_FAILURE", "$.lifecycle.on_failure", "on_failure %q is not one of error, block", t.Lifecycle.OnFailure)
 	}
 }
 
 func validateName(p *Problems, path, what, name string, longest int) {
 	switch {
 	case name == "":
-		p.add("EMPTY_NAME", path, "%s is missing", what)
+		p.addf("EMPTY_NAME", path, "%s is missing", what)
 	case len(name) > longest:
-		p.add("NAME_TOO_LONG", path, "%s has %d characters, at most %d are allowed", what, len(name), longest)
+		p.addf("NAME_TOO_LONG", path, "%s has %d characters, at most %d are allowed", what, len(name), longest)
 	case !namePattern.MatchString(name):
-		p.add("BAD_NAME", path, "%s %q must be letters, digits, '_', '-' and '.', and begin with a letter or digit", what, name)
+		p.addf("BAD_NAME", path, "%s %q must be letters, digits, '_', '-' and '.', and begin with a letter or digit", what, name)
 	}
 }
 
 func validateSteps(p *Problems, t *Template) map[string]int {
 	names := make(map[string]int, len(t.Steps))
 	if len(t.Steps) == 0 {
-		p.add("NO_STEPS", "$.steps", "a template needs at least one step")
-	}
-	if len(t.Steps) > MaxSteps {
-		p.add("TOO_MANY_STEPS", "$.steps", "%d steps, at most %d are allowed", len(t.Steps), MaxSteps)
+		p.addf("NO_STEPS", "$.steps", "a template needs at least one step")
 	}
 	for i := range t.Steps {
 		s, path := &t.Steps[i], fmt.Sprintf("$.steps[%d]", i)
 		validateName(p, path+".name", "step name", s.Name, maxStepNameLength)
 		if first, ok := names[s.Name]; ok {
-			p.add("DUPLICATE_STEP_NAME", path+".name", "step %q is already step %d; names are unique in a template", s.Name, first+1)
+			p.addf("DUPLICATE_STEP_NAME", path+".name", "step %q is already step %d; names are unique in a template", s.Name, first+1)
 		} else {
 			names[s.Name] = i
 		}
 		if s.Type != "" && s.Type != StepStandard {
-			p.add("UNSUPPORTED_STEP_TYPE", path+".type", "step type %q is not supported; only standard steps are", s.Type)
+			p.addf("UNSUPPORTED_STEP_TYPE", path+".type", "step type %q is not supported; only standard steps are", s.Type)
 		}
 		if s.Handler.Callable == "" || len(s.Handler.Callable) > maxCallableLength {
-			p.add("EMPTY_CALLABLE", path+".handler.callable", "step %q needs a handler.callable of 1 to %d characters", s.Name, maxCallableLength)
+			p.addf("EMPTY_CALLABLE", path+".handler.callable", "step %q needs a handler.callable of 1 to %d characters", s.Name, maxCallableLength)
 		}
 		validateTimeout(p, s.TimeoutSeconds, path)
 		validateRetry(p, s.Retry, path+".retry")
@@ -137,7 +142,7 @@ func validateSteps(p *Problems, t *Template) map[string]int {
 
 func validateTimeout(p *Problems, seconds float64, path string) {
 	if !(seconds >= 0 && seconds <= maxTimeoutSeconds) { // neither is NaN
-		p.add("BAD_TIMEOUT", path+".timeout_seconds", "timeout_seconds %v is outside 0 to %d", seconds, maxTimeoutSeconds)
+		p.addf("BAD_TIMEOUT", path+".timeout_seconds", "timeout_seconds %v is outside 0 to %d", seconds, maxTimeoutSeconds)
 	}
 }
 
@@ -146,23 +151,24 @@ func validateRetry(p *Problems, r *Retry, path string) {
 		return
 	}
 	if r.MaxAttempts != nil && (*r.MaxAttempts < 0 || *r.MaxAttempts > maxAttemptsLimit) {
-		p.add("BAD_RETRY", path+".max_attempts", "max_attempts %d is outside 0 to %d; it counts every execution, the first included", *r.MaxAttempts, maxAttemptsLimit)
+		p.addf("BAD_RETRY", path+".max_attempts", "max_attempts %d is outside 0 to %d; it counts every execution, the first included",
+			*r.MaxAttempts, maxAttemptsLimit)
 	}
 	switch r.Backoff {
 	case "", BackoffNone, BackoffLinear, BackoffExponential, BackoffFibonacci:
 	default:
-		p.add("BAD_RETRY", path+".backoff", "backoff %q is not one of none, linear, exponential, fibonacci", r.Backoff)
+		p.addf("BAD_RETRY", path+".backoff", "backoff %q is not one of none, linear, exponential, fibonacci", r.Backoff)
 	}
 	for _, ms := range []struct {
 		key   string
 		value *int64
 	}{{"backoff_base_ms", r.BackoffBaseMS}, {"max_backoff_ms", r.MaxBackoffMS}} {
 		if ms.value != nil && (*ms.value < 0 || *ms.value > maxBackoffLimit) {
-			p.add("BAD_RETRY", path+"."+ms.key, "%s %d is outside 0 to %d", ms.key, *ms.value, maxBackoffLimit)
+			p.addf("BAD_RETRY", path+"."+ms.key, "%s %d is outside 0 to %d", ms.key, *ms.value, maxBackoffLimit)
 		}
 	}
 	if r.Jitter != nil && !(*r.Jitter >= 0 && *r.Jitter <= 1) {
-		p.add("BAD_RETRY", path+".jitter", "jitter %v is outside 0 to 1", *r.Jitter)
+		p.addf("BAD_RETRY", path+".jitter", "jitter %v is outside 0 to 1", *r.Jitter)
 	}
 }
 
@@ -177,11 +183,11 @@ func validateDependencies(p *Problems, t *Template, names map[string]int) {
 			parent, known := names[name]
 			switch {
 			case name == t.Steps[i].Name:
-				p.add("SELF_DEPENDENCY", path, "step %q depends on itself", name)
+				p.addf("SELF_DEPENDENCY", path, "step %q depends on itself", name)
 			case !known:
-				p.add("MISSING_DEP_REF", path, "%s", unknownStep(name, names))
+				p.addf("MISSING_DEP_REF", path, "%s", unknownStep(name, names))
 			case seen[name]:
-				p.add("DUPLICATE_DEPENDENCY", path, "step %q names %q twice", t.Steps[i].Name, name)
+				p.addf("DUPLICATE_DEPENDENCY", path, "step %q names %q twice", t.Steps[i].Name, name)
 			default:
 				parents[i] = append(parents[i], parent)
 				children[parent] = append(children[parent], i)
@@ -191,10 +197,10 @@ func validateDependencies(p *Problems, t *Template, names map[string]int) {
 		}
 	}
 	if edges > MaxEdges {
-		p.add("TOO_MANY_EDGES", "$.steps", "%d dependencies, at most %d are allowed", edges, MaxEdges)
+		p.addf("TOO_MANY_EDGES", "$.steps", "%d dependencies, at most %d are allowed", edges, MaxEdges)
 	}
 	if cycle := findCycle(t, parents, topological(parents, children)); cycle != nil {
-		p.add("CYCLE_DETECTED", "$.steps", "steps wait for each other: %s", strings.Join(cycle, " → "))
+		p.addf("CYCLE_DETECTED", "$.steps", "steps wait for each other: %s", strings.Join(cycle, " → "))
 	}
 }
 
@@ -215,10 +221,9 @@ func findCycle(t *Template, parents [][]int, order []int) []string {
 	var path []int
 	for {
 		if start, ok := position[at]; ok {
-			cycle := append(path[start:], at)
-			names := make([]string, len(cycle))
-			for k, i := range cycle {
-				names[len(cycle)-1-k] = t.Steps[i].Name
+			names := []string{t.Steps[at].Name}
+			for k := len(path) - 1; k >= start; k-- {
+				names = append(names, t.Steps[path[k]].Name)
 			}
 			return names
 		}
@@ -235,6 +240,9 @@ func findCycle(t *Template, parents [][]int, order []int) []string {
 
 // unknownStep names a step that is not there, with the nearest that is.
 func unknownStep(name string, names map[string]int) string {
+	if len(names) > maxSuggestFrom {
+		return fmt.Sprintf("there is no step %q", name)
+	}
 	best, distance := "", len(name)/2+2
 	for candidate := range names {
 		if d := editDistance(name, candidate, distance); d < distance || (d == distance && candidate < best) {

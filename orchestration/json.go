@@ -1,0 +1,136 @@
+package orchestration
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+)
+
+// maxDepth and maxExponent keep within what jsonb takes, with room.
+const (
+	maxDepth    = 512
+	maxExponent = 1000
+)
+
+// CheckJSON verifies that Postgres can store the text as jsonb, and that it has at most limit bytes: the checks that would
+// otherwise fail in the middle of a transaction, or each time anew. what names it in the error, which is a *RequestError.
+func CheckJSON(what string, text []byte, limit int) error {
+	if len(text) > limit {
+		return &RequestError{
+			Reason: fmt.Sprintf("%s has %d bytes, more than the %d allowed", what, len(text), limit),
+			Hint:   "store large data elsewhere and pass a reference",
+		}
+	}
+	if !utf8.Valid(text) {
+		return &RequestError{Reason: what + " is not valid UTF-8"}
+	}
+	var whole json.RawMessage
+	if err := json.Unmarshal(text, &whole); err != nil {
+		return &RequestError{Reason: what + " is not valid JSON: " + err.Error()}
+	}
+	s := &jsonScan{what: what, text: text}
+	return s.run()
+}
+
+// jsonScan looks through valid JSON for what jsonb refuses or would change.
+type jsonScan struct {
+	what  string
+	text  []byte
+	at    int
+	depth int
+}
+
+func (s *jsonScan) run() error {
+	for ; s.at < len(s.text); s.at++ {
+		var err error
+		switch s.text[s.at] {
+		case '"':
+			err = s.str()
+		case '{', '[':
+			if s.depth++; s.depth > maxDepth {
+				err = &RequestError{Reason: fmt.Sprintf("%s is nested more than %d deep", s.what, maxDepth)}
+			}
+		case '}', ']':
+			s.depth--
+		case 'e', 'E':
+			err = s.exponent()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exponent refuses numbers beyond what numeric holds. The e of true and false has no digit before it.
+func (s *jsonScan) exponent() error {
+	if s.at == 0 || !digit(s.text[s.at-1]) {
+		return nil
+	}
+	end := s.at + 1
+	for end < len(s.text) && (digit(s.text[end]) || s.text[end] == '-' || s.text[end] == '+') {
+		end++
+	}
+	if n, err := strconv.Atoi(string(s.text[s.at+1 : end])); err != nil || n > maxExponent || n < -maxExponent {
+		return &RequestError{Reason: fmt.Sprintf("%s has a number with the exponent %.20s, which is out of range", s.what, s.text[s.at+1:end])}
+	}
+	return nil
+}
+
+func digit(c byte) bool { return c >= '0' && c <= '9' }
+
+// str walks one string, to its closing quote.
+func (s *jsonScan) str() error {
+	for s.at++; s.text[s.at] != '"'; s.at++ {
+		if s.text[s.at] != '\\' {
+			continue
+		}
+		s.at++
+		if s.text[s.at] != 'u' {
+			continue
+		}
+		if !s.escape() {
+			return &RequestError{
+				Reason: fmt.Sprintf("%s has the character \\%s at byte %d, which Postgres cannot store", s.what, s.text[s.at:s.at+5], s.at-1),
+				Hint:   "remove it, or encode the data as base64",
+			}
+		}
+	}
+	return nil
+}
+
+// The surrogates: halves of a character, which mean nothing alone.
+const (
+	surrogateFirst = 0xD800
+	lowFirst       = 0xDC00
+	surrogateLast  = 0xDFFF
+)
+
+// escape checks the \u escape whose u is here: neither zero nor half of a pair.
+func (s *jsonScan) escape() bool {
+	code := s.hex(s.at + 1)
+	switch {
+	case code == 0, code >= lowFirst && code <= surrogateLast:
+		return false
+	case code < surrogateFirst || code > surrogateLast:
+		return true
+	case len(s.text) < s.at+11 || s.text[s.at+5] != '\\' || s.text[s.at+6] != 'u':
+		return false
+	}
+	if low := s.hex(s.at + 7); low < lowFirst || low > surrogateLast {
+		return false
+	}
+	s.at += 6 // the other half
+	return true
+}
+
+// hex reads four hexadecimal digits; valid JSON has them.
+func (s *jsonScan) hex(at int) int {
+	const hexBase, bits = 16, 32
+	code, err := strconv.ParseInt(string(s.text[at:at+4]), hexBase, bits)
+	if err != nil {
+		return 0
+	}
+	return int(code)
+}
