@@ -2,6 +2,8 @@ package tasker
 
 import (
 	"cmp"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/tasker-systems/tasker-go/jobs"
+	"github.com/tasker-systems/tasker-go/orchestration"
 )
 
 // Config describes what a client takes part in. The zero value creates and inspects tasks and works on none.
@@ -19,6 +22,8 @@ type Config struct {
 	Templates []Template
 	// Handlers are the functions that YAML templates name in handler.callable.
 	Handlers map[string]HandlerFunc
+	// Wrap, if set, goes around every handler: for logging, tracing, or tests that stub steps.
+	Wrap func(HandlerFunc) HandlerFunc
 	// Namespaces are those whose steps this process runs.
 	Namespaces map[string]NamespaceConfig
 	// Orchestrate makes this process move tasks forward. Run at least one such process, better two. Where a worker
@@ -100,11 +105,29 @@ func (c *Config) withDefaults() (*Config, error) {
 	return &filled, nil
 }
 
+// adapt turns a function of the public API into a handler of the carriers.
+func (c *Config) adapt(fn HandlerFunc) jobs.Handler {
+	if c.Wrap != nil {
+		fn = c.Wrap(fn)
+	}
+	return func(ctx context.Context, claimed *orchestration.Claimed) (json.RawMessage, error) {
+		result, err := CallHandler(ctx, fn, claimed)
+		if err != nil {
+			return nil, err
+		}
+		text, err := json.Marshal(result)
+		if err != nil {
+			return nil, &jobs.InvalidResultError{Err: err}
+		}
+		return text, nil
+	}
+}
+
 // handlers gathers the functions of templates and configuration; two for one callable are an error.
 func (c *Config) handlers() (map[string]jobs.Handler, error) {
 	all := make(map[string]jobs.Handler)
 	for name, fn := range c.Handlers {
-		all[name] = adapt(fn)
+		all[name] = c.adapt(fn)
 	}
 	var errs []error
 	for _, t := range c.Templates {
@@ -116,7 +139,7 @@ func (c *Config) handlers() (map[string]jobs.Handler, error) {
 			if _, taken := c.Handlers[name]; taken {
 				errs = append(errs, fmt.Errorf("config: handler %q comes with a template and stands in Handlers too", name))
 			}
-			all[name] = fn
+			all[name] = c.adapt(fn)
 		}
 	}
 	return all, errors.Join(errs...)

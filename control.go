@@ -2,7 +2,6 @@ package tasker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -45,12 +44,9 @@ func (c *Client) RetryStep(ctx context.Context, task uuid.UUID, step string, by 
 func (c *Client) ResolveStep(ctx context.Context, task uuid.UUID, step string, result any, by By) error {
 	op := orchestration.Operation{TaskID: task, Event: dag.Resolve{Step: step, HasResult: result != nil}}
 	if result != nil {
-		text, ok := result.(json.RawMessage)
-		if !ok {
-			var err error
-			if text, err = json.Marshal(result); err != nil {
-				return &RequestError{Reason: fmt.Sprintf("result cannot be encoded as JSON: %v", err)}
-			}
+		text, err := encodeContext(result)
+		if err != nil {
+			return &RequestError{Reason: fmt.Sprintf("result cannot be encoded as JSON: %v", err)}
 		}
 		if err := orchestration.CheckJSON("result", text, orchestration.MaxResultBytes); err != nil {
 			return wrapRequest(err)

@@ -20,7 +20,8 @@ type Request struct {
 	Name      string
 	// Version of the template; empty is the newest registered.
 	Version string
-	// Context is the task's input: anything that encodes as JSON, or a json.RawMessage. Nil is an empty object.
+	// Context is the task's input: anything that encodes as JSON, or JSON as []byte or
+	// json.RawMessage. Nil is an empty object.
 	Context any
 	// Priority is -100 to 100; higher runs earlier. Default 0.
 	Priority int
@@ -199,7 +200,10 @@ func encodeContext(v any) (json.RawMessage, error) {
 	if v == nil {
 		return json.RawMessage("{}"), nil
 	}
-	if text, ok := v.(json.RawMessage); ok {
+	switch text := v.(type) {
+	case json.RawMessage:
+		return text, nil
+	case []byte: // encoding/json would make it a base64 string, which nobody means
 		return text, nil
 	}
 	text, err := json.Marshal(v)

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tasker-systems/tasker-go/jobs"
 	"github.com/tasker-systems/tasker-go/orchestration/dag"
 )
 
@@ -17,7 +16,7 @@ type Template interface {
 	// Definition returns the template as data.
 	Definition() Definition
 	// handlers are the functions that came with the definition, by callable.
-	handlers() map[string]jobs.Handler
+	handlers() map[string]HandlerFunc
 	// problem is what went wrong while the template was being built.
 	problem() error
 }
@@ -25,15 +24,15 @@ type Template interface {
 // Workflow is a template whose tasks take an In.
 type Workflow[In any] struct {
 	definition Definition
-	functions  map[string]jobs.Handler
+	functions  map[string]HandlerFunc
 	err        error
 }
 
 // Definition returns the workflow as data.
 func (w *Workflow[In]) Definition() Definition { return w.definition }
 
-func (w *Workflow[In]) handlers() map[string]jobs.Handler { return w.functions }
-func (w *Workflow[In]) problem() error                    { return w.err }
+func (w *Workflow[In]) handlers() map[string]HandlerFunc { return w.functions }
+func (w *Workflow[In]) problem() error                   { return w.err }
 
 // Flow collects the steps of a workflow while [Define] runs.
 type Flow[In any] struct{ workflow *Workflow[In] }
@@ -45,7 +44,7 @@ func Define[In any](name, version string, build func(f *Flow[In]), opts ...Templ
 	namespace, short, _ := strings.Cut(name, "/")
 	w := &Workflow[In]{
 		definition: Definition{Namespace: namespace, Name: short, Version: version},
-		functions:  make(map[string]jobs.Handler),
+		functions:  make(map[string]HandlerFunc),
 	}
 	for _, opt := range opts {
 		opt(&w.definition)

@@ -86,7 +86,12 @@ func (s *StepContext) IsRetry() bool { return s.claimed.Attempt > 1 }
 // IsLastAttempt reports whether a failure would be final.
 func (s *StepContext) IsLastAttempt() bool { return s.claimed.Attempt >= s.claimed.MaxAttempts }
 
-// Config returns the handler.initialization of the step's template.
+// Dependencies are the names of the steps that this one depends on directly.
+func (s *StepContext) Dependencies() []string {
+	return s.claimed.Template.Graph.Parents(s.claimed.Name)
+}
+
+// Config returns the handler.initialization of the step's template. Numbers are json.Number.
 func (s *StepContext) Config() map[string]any {
 	if step := s.claimed.Template.Graph.Step(s.claimed.Name); step != nil {
 		return step.Handler.Initialization
@@ -103,6 +108,13 @@ func (s *StepContext) IdempotencyKey() string {
 // ExecutionKey is different for every execution, also for one after a loss: a fence for services that can refuse an older one.
 func (s *StepContext) ExecutionKey() string {
 	return fmt.Sprintf("%s/%d", s.IdempotencyKey(), s.claimed.ClaimNo)
+}
+
+// CallHandler runs a handler as a worker does, without storing what it returns. It is for test packages and wrappers; claimed
+// comes from the engine.
+func CallHandler(ctx context.Context, handler HandlerFunc, claimed *orchestration.Claimed) (any, error) {
+	step := &StepContext{claimed: claimed}
+	return handler(context.WithValue(ctx, stepKey{}, step), step)
 }
 
 // FromContext returns the step that a handler runs; nil outside of one.

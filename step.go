@@ -2,11 +2,8 @@ package tasker
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
-	"github.com/tasker-systems/tasker-go/jobs"
-	"github.com/tasker-systems/tasker-go/orchestration"
 	"github.com/tasker-systems/tasker-go/orchestration/dag"
 )
 
@@ -149,28 +146,12 @@ func add[In, Out any](f *Flow[In], name string, parents []Dependency, opts []Ste
 	}
 	step.Handler.Callable = fmt.Sprintf("%s/%s.%s", w.definition.Namespace, w.definition.Name, name)
 	w.definition.Steps = append(w.definition.Steps, step)
-	w.functions[step.Handler.Callable] = adapt(func(ctx context.Context, s *StepContext) (any, error) {
+	w.functions[step.Handler.Callable] = func(ctx context.Context, s *StepContext) (any, error) {
 		var in In
 		if err := s.Context(&in); err != nil {
 			return nil, err
 		}
 		return fn(ctx, in, s)
-	})
-	return &StepRef[Out]{name}
-}
-
-// adapt turns a function of the public API into a handler of the carriers.
-func adapt(fn HandlerFunc) jobs.Handler {
-	return func(ctx context.Context, claimed *orchestration.Claimed) (json.RawMessage, error) {
-		step := &StepContext{claimed: claimed}
-		result, err := fn(context.WithValue(ctx, stepKey{}, step), step)
-		if err != nil {
-			return nil, err
-		}
-		text, err := json.Marshal(result)
-		if err != nil {
-			return nil, &jobs.InvalidResultError{Err: err}
-		}
-		return text, nil
 	}
+	return &StepRef[Out]{name}
 }

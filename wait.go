@@ -40,7 +40,7 @@ func (c *Client) Wait(ctx context.Context, id uuid.UUID) (*Task, error) {
 			return nil, fmt.Errorf("wait for task %s: %w", id, ErrTaskNotFound)
 		case err != nil && (ctx.Err() != nil || !IsUnavailable(err)):
 			return nil, fmt.Errorf("wait for task %s: %w", id, err)
-		case err == nil && ended(dag.TaskState(state)):
+		case err == nil && dag.TaskState(state).Resting():
 			return c.endedTask(ctx, id)
 		}
 		timer := time.NewTimer(poll)
@@ -54,9 +54,6 @@ func (c *Client) Wait(ctx context.Context, id uuid.UUID) (*Task, error) {
 		timer.Stop()
 	}
 }
-
-// ended: a blocked task waits for a person, which is as far as it goes by itself.
-func ended(state dag.TaskState) bool { return state.Terminal() || state == dag.TaskBlockedByFailures }
 
 func (c *Client) endedTask(ctx context.Context, id uuid.UUID) (*Task, error) {
 	task, err := c.Get(ctx, id)

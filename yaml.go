@@ -15,7 +15,6 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
-	"github.com/tasker-systems/tasker-go/jobs"
 	"github.com/tasker-systems/tasker-go/orchestration/dag"
 )
 
@@ -45,9 +44,9 @@ func (e *TemplateError) Error() string {
 // parsed is a template that came from YAML: its handlers stand in Config.Handlers.
 type parsed struct{ definition Definition }
 
-func (p *parsed) Definition() Definition            { return p.definition }
-func (p *parsed) handlers() map[string]jobs.Handler { return nil }
-func (p *parsed) problem() error                    { return nil }
+func (p *parsed) Definition() Definition           { return p.definition }
+func (p *parsed) handlers() map[string]HandlerFunc { return nil }
+func (p *parsed) problem() error                   { return nil }
 
 // ParseTemplate reads a template from YAML. Unknown and duplicate keys, anchors and aliases are refused; the error is a
 // *TemplateError with every problem found. name is the file's, for messages.

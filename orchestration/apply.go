@@ -160,7 +160,7 @@ func (w *writes) task(task *loadedTask, plan *dag.Plan, failure string) {
 	p.StepsRetrying = append(p.StepsRetrying, int32(plan.StepsRetrying))
 	p.Transitions = append(p.Transitions, int32(len(plan.Path)))
 	p.Failure = append(p.Failure, failure)
-	if len(plan.Path) > 0 && state.Terminal() {
+	if len(plan.Path) > 0 && state.Resting() {
 		w.ended = append(w.ended, task.row.ID)
 	}
 }

@@ -37,7 +37,7 @@ func watch(ctx context.Context, cmd *cobra.Command, c *tasker.Client, id uuid.UU
 		if err := view.show(task); err != nil {
 			return err
 		}
-		if task.State.Terminal() || task.State == dag.TaskBlockedByFailures {
+		if task.State.Resting() {
 			if task.State != dag.TaskComplete {
 				return &tasker.EndedError{Task: task}
 			}

@@ -462,7 +462,9 @@ SELECT t.id, p.namespace, p.name, p.version, t.state,
            WHEN t.state = 'pending' THEN 'waits for an orchestrator'
            WHEN t.failure IS NOT NULL THEN t.failure->>'message'
            WHEN t.state IN ('error', 'blocked_by_failures') THEN
-               (SELECT format('%s: %s (%s of %s attempts)', f.name, coalesce(f.failure->>'message', 'failed'), f.attempts, greatest(f.max_attempts, 1))
+               (SELECT concat(f.name, ': ', f.failure->>'code' || ': ', coalesce(f.failure->>'message', 'failed'),
+                              CASE WHEN (f.failure->>'permanent')::boolean THEN ' (permanent)'
+                                   ELSE format(' (%s of %s attempts)', f.attempts, greatest(f.max_attempts, 1)) END)
                   FROM tasker.steps f WHERE f.task_id = t.id AND f.state = 'error' ORDER BY f.position LIMIT 1)
            WHEN t.finished_at IS NULL AND s.unserved IS NOT NULL THEN
                format('no worker serves queue "%s"', s.unserved)

@@ -88,6 +88,9 @@ func (s TaskState) Terminal() bool {
 	return s == TaskComplete || s == TaskError || s == TaskCancelled || s == TaskResolvedManually
 }
 
+// Resting reports whether the task goes no further by itself: it has ended, or waits for an operator.
+func (s TaskState) Resting() bool { return s.Terminal() || s == TaskBlockedByFailures }
+
 // Closed reports whether the task has ended for good: no operator action is possible.
 func (s TaskState) Closed() bool { return len(taskTransitions[s]) == 0 }
 

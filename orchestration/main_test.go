@@ -1,0 +1,21 @@
+package orchestration_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/tasker-systems/tasker-go/internal/dbtest"
+)
+
+// A deadlock is to show at once, not after a second.
+func TestMain(m *testing.M) {
+	dbtest.Main(m, dbtest.WithParameters(map[string]string{"deadlock_timeout": "100ms"}))
+}
+
+// rounds is how often a test of chances repeats: CHAOS=long asks for the long form.
+func rounds(short, long int) int {
+	if os.Getenv("CHAOS") == "long" {
+		return long
+	}
+	return short
+}
