@@ -36,8 +36,25 @@ func start(t *testing.T, pool *pgxpool.Pool, config *tasker.Config) *tasker.Clie
 	client, err := tasker.NewClient(pool, config)
 	require.NoError(t, err)
 	require.NoError(t, client.Start(t.Context()))
-	t.Cleanup(func() { require.NoError(t, client.Stop(context.WithoutCancel(t.Context()))) })
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		requireHealthy(ctx, t, client)
+		require.NoError(t, client.Stop(ctx))
+	})
 	return client
+}
+
+// requireHealthy is the doctor's round after every test.
+func requireHealthy(ctx context.Context, t *testing.T, client *tasker.Client) {
+	t.Helper()
+	checks, err := client.Doctor(ctx, 0, 0)
+	require.NoError(t, err)
+	require.Len(t, checks, 24+13)
+	for _, check := range checks {
+		if !check.Warning {
+			require.Empty(t, check.Found, "%s: %s", check.ID, check.Title)
+		}
+	}
 }
 
 func patience(t *testing.T) context.Context {

@@ -92,7 +92,7 @@ func (p *promoter) look(ctx context.Context) {
 		return
 	}
 	p.lookedAt = time.Now()
-	if due.Next <= 0 {
+	if due.Next <= 0 || due.Starts {
 		p.promote(ctx)
 	} else if due.Next < r.config.Tick {
 		p.arm(due.Next)
@@ -127,9 +127,10 @@ func (p *promoter) promote(ctx context.Context) {
 		return
 	}
 	r.After(ctx, effects)
-	// There may be more, or something due in a moment.
-	p.arm(time.Millisecond)
-	r.logger.DebugContext(ctx, "retries dispatched", slog.Int("steps", n))
+	if n > 0 { // there may be more, or something due in a moment
+		p.arm(time.Millisecond)
+	}
+	r.logger.DebugContext(ctx, "retries and delayed starts", slog.Int("count", n))
 }
 
 func (p *promoter) reap(ctx context.Context) {

@@ -51,7 +51,7 @@ type executeWorker struct {
 }
 
 // elsewhereDelay is how long a step waits for a process that has its handler, when this one fetched it and has not.
-const elsewhereDelay = time.Second
+const elsewhereDelay = 250 * time.Millisecond
 
 // Work claims the step, runs its handler, and stores the outcome. A River error from here means that infrastructure failed:
 // the handler's failures are results.

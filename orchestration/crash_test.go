@@ -35,17 +35,36 @@ func TestACrashAtAnyPointOfAnyFlowChangesNothingInTheEnd(t *testing.T) {
 // crashEverywhere runs a flow without a fault, and then once for each of its points.
 func crashEverywhere(d *driver, s shape, f flow) (points []string) {
 	d.t.Helper()
-	want, points := crash(d, s, f, 0)
+	plain, points := crash(d, s, f, 0)
+	recoverAll(d, f)
 	require.NotEmpty(d.t, points)
-	for at := range points {
-		got, _ := crash(d, s, f, at+1)
-		require.Equal(d.t, want, got, "%s, %s: crash at point %d, %s", s.name, f.name, at+1, points[at])
+	want := d.final(plain.task)
+	scenes := make([]*scene, len(points))
+	for i := range points {
+		scenes[i], _ = crash(d, s, f, i+1)
+		if f.alone {
+			recoverAll(d, f)
+		}
 	}
+	d.sound(s.name + ", " + f.name + ": before recovery")
+	recoverAll(d, f)
+	for i, scene := range scenes {
+		require.Equal(d.t, want, d.final(scene.task), "%s, %s: crash at point %d, %s", s.name, f.name, i+1, points[i])
+	}
+	d.healthy(s.name + ", " + f.name + ": after recovery")
 	return points
 }
 
-// crash runs a flow with a process that dies at a point, 0 for none, and returns the rows at the end.
-func crash(d *driver, s shape, f flow, at int) (rows, []string) {
+// recoverAll is what other processes do for all that was left behind.
+func recoverAll(d *driver, f flow) {
+	d.t.Helper()
+	other := *d
+	other.mended = f.mends
+	other.settle()
+}
+
+// crash runs a flow with a process that dies at a point, 0 for none, and returns the points that it passed.
+func crash(d *driver, s shape, f flow, at int) (*scene, []string) {
 	d.t.Helper()
 	scene := &scene{shape: s, wish: f.wish}
 	f.before(d, scene)
@@ -56,18 +75,13 @@ func crash(d *driver, s shape, f flow, at int) (rows, []string) {
 	require.Equal(d.t, at > 0, crashed, note)
 	if !crashed {
 		require.NoError(d.t, err, note)
-	} else if err != nil {
+	} else {
 		require.ErrorIs(d.t, err, faulttest.ErrCrashed, note)
 	}
-	d.sound(note + ", before recovery")
 	if crashed && f.again != nil {
 		repeat(d, f, scene, note)
 	}
-	recovering := *d
-	recovering.mended = scene.mended
-	recovering.settle()
-	d.healthy(note + ", after recovery")
-	return d.final(scene.task), process.Points()
+	return scene, process.Points()
 }
 
 // repeat asks again, as a person or a client does who got no answer. That it is done already is an answer, too.

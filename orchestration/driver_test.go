@@ -103,15 +103,25 @@ type carrier struct {
 	ClaimNo *int32
 }
 
-// fetch takes jobs as River does: they are running from now on. No kinds means all.
-func (d *driver) fetch(limit int, kinds ...string) []carrier {
+// fetch takes jobs as River does: they are running from now on.
+func (d *driver) fetch(limit int) []carrier {
+	d.t.Helper()
+	return d.fetchOf(uuid.Nil, limit, "tasker_enqueue", "tasker_execute", "tasker_result")
+}
+
+// fetchOf takes jobs of one task, uuid.Nil for any, and of some kinds.
+func (d *driver) fetchOf(task uuid.UUID, limit int, kinds ...string) []carrier {
 	d.t.Helper()
 	const take = `UPDATE river_job j SET state = 'running', attempt = j.attempt + 1, attempted_at = now(), attempted_by = ARRAY['driver']
-	  FROM (SELECT id FROM river_job WHERE state = 'available' AND ($2::text[] IS NULL OR kind = ANY ($2)) AND kind LIKE 'tasker_%'
+	  FROM (SELECT id FROM river_job WHERE state = 'available' AND kind = ANY ($2) AND ($3 = '' OR $3 = ANY (tags))
 	         ORDER BY priority, scheduled_at, id LIMIT $1 FOR UPDATE SKIP LOCKED) l
 	 WHERE j.id = l.id
 	RETURNING j.id, j.kind, (j.args->>'task_id')::uuid, (j.args->>'step_id')::uuid, (j.args->>'claim_no')::int`
-	rows, err := d.judge.Query(d.t.Context(), take, limit, kinds)
+	var tag string
+	if task != uuid.Nil {
+		tag = task.String()
+	}
+	rows, err := d.judge.Query(d.t.Context(), take, limit, kinds, tag)
 	require.NoError(d.t, err)
 	jobs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[carrier])
 	require.NoError(d.t, err)

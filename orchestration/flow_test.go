@@ -24,6 +24,10 @@ type flow struct {
 	run func(d *driver, s *scene) error
 	// again is what who asked for it does when there was no answer; nil where nobody asked.
 	again func(d *driver, s *scene) error
+	// alone marks flows that look at all tasks: what an earlier one left must not be there.
+	alone bool
+	// mends says that broken steps work afterwards.
+	mends bool
 }
 
 // scene is a task in a flow.
@@ -33,20 +37,19 @@ type scene struct {
 	task    uuid.UUID
 	jobs    []carrier
 	claimed []*orchestration.Claimed
-	mended  bool
 }
 
 func (s *scene) created(d *driver) { s.task = d.mustCreate(s.shape, s.wish) }
 
 func (s *scene) expanded(d *driver) {
 	s.created(d)
-	require.NoError(d.t, d.carry(d.fetch(1, "tasker_enqueue")))
+	require.NoError(d.t, d.carry(d.fetchOf(s.task, 1, "tasker_enqueue")))
 }
 
 // fetched has the first step's job in a worker's hands.
 func (s *scene) fetched(d *driver) {
 	s.expanded(d)
-	s.jobs = d.fetch(1, "tasker_execute")
+	s.jobs = d.fetchOf(s.task, 1, "tasker_execute")
 	require.Len(d.t, s.jobs, 1)
 }
 
@@ -79,7 +82,7 @@ func carryingFlows() []flow {
 		{name: "create by SQL", before: nobody, run: createSQL, again: createSQL},
 		{name: "enqueue", before: func(d *driver, s *scene) {
 			s.created(d)
-			s.jobs = d.fetch(1, "tasker_enqueue")
+			s.jobs = d.fetchOf(s.task, 1, "tasker_enqueue")
 		}, run: carryJobs},
 		{name: "claim", before: func(d *driver, s *scene) { s.fetched(d) }, run: func(d *driver, s *scene) error {
 			_, err := d.claim(s.jobs)
@@ -93,7 +96,7 @@ func carryingFlows() []flow {
 		}},
 		{name: "result", before: func(d *driver, s *scene) {
 			s.finished(d, true)
-			s.jobs = d.fetch(1, "tasker_result")
+			s.jobs = d.fetchOf(s.task, 1, "tasker_result")
 		}, run: carryJobs},
 	}
 }
@@ -104,17 +107,17 @@ func failingFlows() []flow {
 		{name: "retry", wish: wish{Fail: 1}, before: func(d *driver, s *scene) { s.held(d) }, run: finishHeld},
 		{name: "retry from a stored result", wish: wish{Fail: 1}, before: func(d *driver, s *scene) {
 			s.finished(d, true)
-			s.jobs = d.fetch(1, "tasker_result")
+			s.jobs = d.fetchOf(s.task, 1, "tasker_result")
 		}, run: carryJobs},
 		{name: "fail for good", wish: wish{Broken: "a"}, before: func(d *driver, s *scene) { s.held(d) }, run: finishHeld},
-		{name: "promote", wish: wish{Fail: 1}, before: func(d *driver, s *scene) {
+		{name: "promote", alone: true, wish: wish{Fail: 1}, before: func(d *driver, s *scene) {
 			s.finished(d, false)
 			d.pass(time.Hour)
 		}, run: func(d *driver, _ *scene) error {
 			_, err := d.promote()
 			return err
 		}},
-		{name: "promote a delayed start", before: func(d *driver, s *scene) {
+		{name: "promote a delayed start", alone: true, before: func(d *driver, s *scene) {
 			at, r := time.Now().Add(time.Hour), request(s.shape, s.wish)
 			r.RunAt = &at
 			created, err := d.create(r)
@@ -139,11 +142,11 @@ func losingFlows() []flow {
 		return err
 	}
 	return []flow{
-		{name: "reap", before: func(d *driver, s *scene) {
+		{name: "reap", alone: true, before: func(d *driver, s *scene) {
 			s.held(d)
 			d.pass(time.Hour)
 		}, run: reap},
-		{name: "reap poison", before: func(d *driver, s *scene) {
+		{name: "reap poison", alone: true, before: func(d *driver, s *scene) {
 			s.held(d)
 			s.do(d, "UPDATE tasker.steps SET losses = 2 WHERE task_id = $1 AND state = 'in_progress'")
 			d.pass(time.Hour)
@@ -151,21 +154,21 @@ func losingFlows() []flow {
 		{name: "release", before: func(d *driver, s *scene) { s.held(d) }, run: func(d *driver, s *scene) error {
 			return d.release(s.claimed[0])
 		}},
-		{name: "sweep a forgotten step", before: func(d *driver, s *scene) {
+		{name: "sweep a forgotten step", alone: true, before: func(d *driver, s *scene) {
 			s.fetched(d)
 			d.pass(time.Hour)
 		}, run: sweep},
-		{name: "sweep a deleted task job", before: func(d *driver, s *scene) {
+		{name: "sweep a deleted task job", alone: true, before: func(d *driver, s *scene) {
 			s.created(d)
 			s.do(d, "DELETE FROM river_job WHERE id = (SELECT enqueue_job_id FROM tasker.tasks WHERE id = $1)")
 			d.pass(time.Hour)
 		}, run: sweep},
-		{name: "sweep a forgotten result", before: func(d *driver, s *scene) {
+		{name: "sweep a forgotten result", alone: true, before: func(d *driver, s *scene) {
 			s.finished(d, true)
-			d.fetch(1, "tasker_result")
+			d.fetchOf(s.task, 1, "tasker_result")
 			d.pass(time.Hour)
 		}, run: sweep},
-		{name: "sweep a discarded result", before: func(d *driver, s *scene) {
+		{name: "sweep a discarded result", alone: true, before: func(d *driver, s *scene) {
 			s.finished(d, true)
 			s.do(d, `UPDATE river_job SET state = 'discarded', finalized_at = now()
 			  WHERE kind = 'tasker_result' AND state = 'available' AND $1::uuid::text = ANY (tags)`)
@@ -178,7 +181,6 @@ func losingFlows() []flow {
 func operatorFlows() []flow {
 	do := func(event dag.Event, result string) func(d *driver, s *scene) error {
 		return func(d *driver, s *scene) error {
-			s.mended = true
 			_, err := d.operate(orchestration.Operation{TaskID: s.task, Event: event, Result: json.RawMessage(result)})
 			return err
 		}
@@ -194,7 +196,7 @@ func operatorFlows() []flow {
 	return []flow{
 		{name: "cancel", before: held, run: cancel, again: cancel},
 		{name: "cancel before the first step", before: func(d *driver, s *scene) { s.created(d) }, run: cancel, again: cancel},
-		{name: "rerun", wish: wish{Broken: "a"}, before: failed, run: rerun, again: rerun},
+		{name: "rerun", alone: true, mends: true, wish: wish{Broken: "a"}, before: failed, run: rerun, again: rerun},
 		{name: "resolve with a result", wish: wish{Broken: "a"}, before: failed, run: with, again: with},
 		{name: "resolve without", wish: wish{Broken: "a"}, before: failed, run: without, again: without},
 		{name: "resolve a running step", before: held, run: with, again: with},

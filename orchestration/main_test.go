@@ -7,9 +7,11 @@ import (
 	"github.com/tasker-systems/tasker-go/internal/dbtest"
 )
 
-// A deadlock is to show at once, not after a second.
+// A deadlock is to show at once, not after a second. Statements are planned as the pools of package jobs have them planned.
 func TestMain(m *testing.M) {
-	dbtest.Main(m, dbtest.WithParameters(map[string]string{"deadlock_timeout": "100ms"}))
+	dbtest.Main(m, dbtest.WithParameters(map[string]string{
+		"deadlock_timeout": "100ms", "plan_cache_mode": "force_generic_plan", "jit": "off",
+	}))
 }
 
 // rounds is how often a test of chances repeats: CHAOS=long asks for the long form.

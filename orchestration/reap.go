@@ -68,6 +68,8 @@ func (e *Effects) wake(state, queue string) {
 type Due struct {
 	// Next is the time until the next retry or delayed start.
 	Next time.Duration
+	// Starts says that a delayed task should have started.
+	Starts bool
 	// Expired says that some lease has ended.
 	Expired bool
 }
@@ -78,10 +80,10 @@ func (e *Engine) NextDue(ctx context.Context, q dbsqlc.DBTX) (Due, error) {
 	if err != nil {
 		return Due{}, fmt.Errorf("ask what is due: %w", err)
 	}
-	return Due{Next: time.Duration(row.Seconds * float64(time.Second)), Expired: row.Expired}, nil
+	return Due{Next: time.Duration(row.Seconds * float64(time.Second)), Starts: row.Starts, Expired: row.Expired}, nil
 }
 
-// Promote dispatches the retries whose time has come, and lets delayed tasks start.
+// Promote dispatches the retries whose time has come, and lets delayed tasks start. It returns how many of both there were.
 func (e *Engine) Promote(ctx context.Context, tx pgx.Tx) (int, *Effects, error) {
 	q := e.queries(tx)
 	rows, err := q.StepDue(ctx, batchLimit)
@@ -105,7 +107,7 @@ func (e *Engine) Promote(ctx context.Context, tx pgx.Tx) (int, *Effects, error) 
 	if started > 0 {
 		effects.Queues[Queue] = true
 	}
-	return len(rows), effects, nil
+	return len(rows) + int(started), effects, nil
 }
 
 // SweepCursor remembers how far the sweep has looked; each pass takes the next slice and begins again at the end.

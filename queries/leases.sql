@@ -96,13 +96,15 @@ SELECT s.id, s.task_id, s.claim_no, s.state, s.queue FROM step s;
 -- name: StepDue :many
 SELECT id, task_id FROM tasker.steps WHERE retry_at <= now() ORDER BY retry_at LIMIT @max;
 
--- NextDue tells how long the promoter and the reaper may sleep, by the database's clock.
+-- NextDue tells how long the promoter and the reaper may sleep, by the database's clock, and whether there is something to do
+-- already: a delayed task whose job River has not made available yet, or a lease that has ended.
 -- name: NextDue :one
 SELECT (extract(epoch FROM coalesce(least(
            (SELECT min(s.retry_at) FROM tasker.steps s WHERE s.retry_at IS NOT NULL),
-           (SELECT min(coalesce(t.run_at, t.created_at)) FROM tasker.tasks t
-             WHERE t.state = 'pending' AND coalesce(t.run_at, t.created_at) > now())), now() + interval '1 hour')
+           (SELECT min(t.run_at) FROM tasker.tasks t WHERE t.state = 'pending' AND t.run_at > now())), now() + interval '1 hour')
        - clock_timestamp()))::float8 AS seconds,
+       EXISTS (SELECT 1 FROM tasker.tasks t JOIN /* TEMPLATE: schema */river_job j ON j.id = t.enqueue_job_id
+                WHERE t.state = 'pending' AND t.run_at <= now() AND j.state = 'scheduled')::boolean AS starts,
        EXISTS (SELECT 1 FROM tasker.steps s WHERE s.lease_expires_at < now())::boolean AS expired;
 
 -- NotifyMany wakes other processes, after the commit that gave them work.

@@ -42,7 +42,7 @@ UPDATE tasker.tasks t
 UPDATE /* TEMPLATE: schema */river_job j
    SET state = 'available'
   FROM tasker.tasks t
- WHERE t.state = 'pending' AND coalesce(t.run_at, t.created_at) <= now() AND t.run_at IS NOT NULL
+ WHERE t.state = 'pending' AND t.run_at <= now()
    AND j.id = t.enqueue_job_id AND j.state = 'scheduled';
 
 -- name: TaskJobs :many

@@ -47,22 +47,25 @@ func (q *Queries) HandlersServed(ctx context.Context, arg HandlersServedParams) 
 const nextDue = `-- name: NextDue :one
 SELECT (extract(epoch FROM coalesce(least(
            (SELECT min(s.retry_at) FROM tasker.steps s WHERE s.retry_at IS NOT NULL),
-           (SELECT min(coalesce(t.run_at, t.created_at)) FROM tasker.tasks t
-             WHERE t.state = 'pending' AND coalesce(t.run_at, t.created_at) > now())), now() + interval '1 hour')
+           (SELECT min(t.run_at) FROM tasker.tasks t WHERE t.state = 'pending' AND t.run_at > now())), now() + interval '1 hour')
        - clock_timestamp()))::float8 AS seconds,
+       EXISTS (SELECT 1 FROM tasker.tasks t JOIN /* TEMPLATE: schema */river_job j ON j.id = t.enqueue_job_id
+                WHERE t.state = 'pending' AND t.run_at <= now() AND j.state = 'scheduled')::boolean AS starts,
        EXISTS (SELECT 1 FROM tasker.steps s WHERE s.lease_expires_at < now())::boolean AS expired
 `
 
 type NextDueRow struct {
 	Seconds float64
+	Starts  bool
 	Expired bool
 }
 
-// NextDue tells how long the promoter and the reaper may sleep, by the database's clock.
+// NextDue tells how long the promoter and the reaper may sleep, by the database's clock, and whether there is something to do
+// already: a delayed task whose job River has not made available yet, or a lease that has ended.
 func (q *Queries) NextDue(ctx context.Context) (NextDueRow, error) {
 	row := q.db.QueryRow(ctx, nextDue)
 	var i NextDueRow
-	err := row.Scan(&i.Seconds, &i.Expired)
+	err := row.Scan(&i.Seconds, &i.Starts, &i.Expired)
 	return i, err
 }
 

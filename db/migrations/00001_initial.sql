@@ -144,6 +144,8 @@ CREATE UNIQUE INDEX tasks_identity_hash_key ON tasker.tasks (identity_hash) WHER
 CREATE INDEX tasks_correlation_id_idx ON tasker.tasks (correlation_id);
 -- For the sweep: tasks that wait to be expanded.
 CREATE INDEX tasks_pending_idx ON tasker.tasks (coalesce(run_at, created_at)) WHERE state = 'pending';
+-- For the promoter: tasks that start later.
+CREATE INDEX tasks_run_at_idx ON tasker.tasks (run_at) WHERE state = 'pending' AND run_at IS NOT NULL;
 -- For list filters and for counting what is open: small, because finished tasks leave it.
 CREATE INDEX tasks_open_idx ON tasker.tasks (state, id) WHERE finished_at IS NULL;
 

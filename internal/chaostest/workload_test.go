@@ -99,7 +99,7 @@ func rand64(rng *rand.Rand, below time.Duration) time.Duration {
 	return time.Duration(rng.Int64N(int64(below) + 1))
 }
 
-// reference computes what every step of a task must return.
+// reference computes what every step of a task must return, as JSON.
 func (w *workload) reference(in input) map[string]string {
 	results := make(map[string]string, len(w.steps))
 	for i := range w.steps {
@@ -112,7 +112,7 @@ func (w *workload) reference(in input) map[string]string {
 		}
 		parents := make([]string, len(p.Parents))
 		for j, parent := range p.Parents {
-			parents[j] = results[parent]
+			parents[j] = strings.Trim(results[parent], `"`)
 		}
 		results[w.steps[i].Name] = `"` + hash(in.Key, w.steps[i].Name, parents) + `"`
 	}
