@@ -167,6 +167,7 @@ func (c *Client) CreateMany(ctx context.Context, requests []Request) ([]*Run, er
 // their template's schema.
 func (c *Client) prepare(ctx context.Context, engine *orchestration.Engine, requests []Request) ([]orchestration.Request, error) {
 	prepared := make([]orchestration.Request, len(requests))
+	templates := make(map[[3]string]*orchestration.Template, 1)
 	for i := range requests {
 		r := &requests[i]
 		text, err := encodeContext(r.Context)
@@ -176,11 +177,16 @@ func (c *Client) prepare(ctx context.Context, engine *orchestration.Engine, requ
 		if err := orchestration.CheckJSON("context", text, orchestration.MaxContextBytes); err != nil {
 			return nil, wrapRequest(err)
 		}
-		template, err := engine.Templates.Find(ctx, engine.River.Queries(c.pool), r.Namespace, r.Name, r.Version)
-		if err == nil {
-			err = template.CheckContext(text)
+		key := [3]string{r.Namespace, r.Name, r.Version}
+		template, known := templates[key]
+		if !known {
+			template, err = engine.Templates.Find(ctx, engine.River.Queries(c.pool), r.Namespace, r.Name, r.Version)
+			if err != nil && !errors.Is(err, ErrTemplateNotFound) { // the database words that one better: it lists what there is
+				return nil, wrapRequest(err)
+			}
+			templates[key] = template
 		}
-		if err != nil && !errors.Is(err, ErrTemplateNotFound) { // the database words that one better: it lists what there is
+		if err := template.CheckContext(text); err != nil {
 			return nil, wrapRequest(err)
 		}
 		prepared[i] = orchestration.Request{

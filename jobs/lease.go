@@ -57,21 +57,27 @@ func (l *leases) lose(step orchestration.Dispatch) {
 // margin keeps the local deadline before the database's.
 func (l *leases) margin() time.Duration { return min(max(time.Second, l.length/10), l.length/4) }
 
-// run renews three times in a lease, and looks at the local deadlines more often than that.
+// run renews three times in a lease, and looks at the local deadlines more often than that. A renewal that hangs must not
+// delay the looks: it has a goroutine of its own.
 func (l *leases) run(ctx context.Context) {
-	const looks = 5
-	ticker := time.NewTicker(l.length / 3 / looks)
+	const looks = 15
+	var beats sync.WaitGroup
+	defer beats.Wait()
+	beats.Go(func() { every(ctx, l.length/3, func() { l.beat(ctx) }) })
+	every(ctx, l.length/looks, l.expire)
+}
+
+// every calls do at each tick until the context ends.
+func every(ctx context.Context, tick time.Duration, do func()) {
+	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	for look := 0; ; look++ {
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			do()
 		}
-		if look%looks == 0 {
-			l.beat(ctx)
-		}
-		l.expire()
 	}
 }
 

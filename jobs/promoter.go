@@ -84,14 +84,13 @@ func (p *promoter) look(ctx context.Context) {
 	p.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	p.notice(time.Now())
 	due, err := r.engine.NextDue(ctx, r.pool)
 	if err != nil {
 		p.patience = time.Now().Add(r.config.Lease)
 		r.logger.WarnContext(ctx, "promoter: database does not answer", slog.Any("error", err))
 		return
 	}
-	p.lookedAt = time.Now()
+	p.notice(time.Now())
 	if due.Next <= 0 || due.Starts {
 		p.promote(ctx)
 	} else if due.Next < r.config.Tick {
@@ -106,12 +105,13 @@ func (p *promoter) look(ctx context.Context) {
 	}
 }
 
-// notice applies the gap rule: after a stall of its own, the reaper gives every worker a full lease to report. A database
-// that was away must not look like the death of all workers.
+// notice applies the gap rule when the database has answered: after a stall, its own or the database's, the reaper gives
+// every worker a full lease to report. A database that was away, or slow to answer, must not look like the death of all workers.
 func (p *promoter) notice(now time.Time) {
 	if gap := now.Sub(p.lookedAt); gap > p.runner.config.Tick+p.runner.config.Lease/2 {
 		p.patience = now.Add(p.runner.config.Lease)
 	}
+	p.lookedAt = now
 }
 
 func (p *promoter) promote(ctx context.Context) {

@@ -95,7 +95,9 @@ func (r *Runner) execute(
 	defer release()
 	started := time.Now()
 	outcome := r.call(held, handler, step)
-	if outcome.Failure != nil && r.stopping.Load() && held.Err() != nil && !errors.Is(context.Cause(held), ErrLeaseLost) {
+	// A failure after the context was taken away is not the handler's: it uses up no attempt. If the step has gone to another
+	// worker, or was cancelled, the hand-back changes nothing.
+	if outcome.Failure != nil && held.Err() != nil && (r.stopping.Load() || errors.Is(context.Cause(held), ErrLeaseLost)) {
 		return started, nil, r.handBack(ctx, step)
 	}
 	asked = time.Now()
@@ -182,7 +184,12 @@ func (r *Runner) handBack(ctx context.Context, step *orchestration.Claimed) erro
 		return fmt.Errorf("hand back step %s: %w", step.StepID, err)
 	}
 	r.After(ctx, effects)
-	r.logger.InfoContext(ctx, "step handed back", slog.String("task_id", step.TaskID.String()), slog.String("step", step.Name))
+	attrs := []slog.Attr{slog.String("task_id", step.TaskID.String()), slog.String("step", step.Name), slog.Int("attempt", step.Attempt)}
+	if len(effects.Queues) == 0 {
+		r.logger.LogAttrs(ctx, slog.LevelWarn, staleMessage, attrs...)
+		return nil
+	}
+	r.logger.LogAttrs(ctx, slog.LevelInfo, "step handed back", attrs...)
 	return nil
 }
 

@@ -106,10 +106,10 @@ type carrier struct {
 // fetch takes jobs as River does: they are running from now on.
 func (d *driver) fetch(limit int) []carrier {
 	d.t.Helper()
-	return d.fetchOf(uuid.Nil, limit, "tasker_enqueue", "tasker_execute", "tasker_result")
+	return d.fetchOf(uuid.Nil, limit)
 }
 
-// fetchOf takes jobs of one task, uuid.Nil for any, and of some kinds.
+// fetchOf takes jobs of one task, uuid.Nil for any, and of some kinds, none for any.
 func (d *driver) fetchOf(task uuid.UUID, limit int, kinds ...string) []carrier {
 	d.t.Helper()
 	const take = `UPDATE river_job j SET state = 'running', attempt = j.attempt + 1, attempted_at = now(), attempted_by = ARRAY['driver']
@@ -117,6 +117,9 @@ func (d *driver) fetchOf(task uuid.UUID, limit int, kinds ...string) []carrier {
 	         ORDER BY priority, scheduled_at, id LIMIT $1 FOR UPDATE SKIP LOCKED) l
 	 WHERE j.id = l.id
 	RETURNING j.id, j.kind, (j.args->>'task_id')::uuid, (j.args->>'step_id')::uuid, (j.args->>'claim_no')::int`
+	if len(kinds) == 0 {
+		kinds = []string{"tasker_enqueue", "tasker_execute", "tasker_result"}
+	}
 	var tag string
 	if task != uuid.Nil {
 		tag = task.String()

@@ -11,6 +11,7 @@ import (
 func TestMain(m *testing.M) {
 	dbtest.Main(m, dbtest.WithParameters(map[string]string{
 		"deadlock_timeout": "100ms", "plan_cache_mode": "force_generic_plan", "jit": "off",
+		"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
 	}))
 }
 

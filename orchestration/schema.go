@@ -58,9 +58,10 @@ func compileSchema(definition map[string]any) (*inputSchema, error) {
 	return &inputSchema{schema}, nil
 }
 
-// CheckContext verifies a task's context against the template's input_schema; the error is a *ContextError.
+// CheckContext verifies a task's context against the template's input_schema; the error is a *ContextError. No template
+// accepts anything.
 func (t *Template) CheckContext(context []byte) error {
-	if t.schema == nil {
+	if t == nil || t.schema == nil {
 		return nil
 	}
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(context))

@@ -30,7 +30,8 @@ type Template struct {
 	ID    uuid.UUID
 	Graph *dag.Graph
 
-	schema *inputSchema
+	schema     *inputSchema
+	definition []byte
 }
 
 // ErrTemplateNotFound says that no such template is registered.
@@ -81,10 +82,10 @@ func (t *Templates) Find(ctx context.Context, q *dbsqlc.Queries, namespace, name
 	if err != nil {
 		return nil, fmt.Errorf("find template %s/%s: %w", namespace, name, err)
 	}
-	if known := t.get(row.ID); known != nil {
+	if known := t.get(row.ID); known != nil && bytes.Equal(known.definition, row.Definition) {
 		return known, nil
 	}
-	return t.compile(row.ID, row.Definition)
+	return t.compile(row.ID, row.Definition) // new, or changed while no task used it yet
 }
 
 // Load returns the templates of those ids, reading the ones that this process has not met.
@@ -134,7 +135,7 @@ func (t *Templates) compile(id uuid.UUID, definition []byte) (*Template, error) 
 	if err != nil {
 		return nil, fmt.Errorf("compile template %s: %w", id, err)
 	}
-	compiled := &Template{ID: id, Graph: graph, schema: schema}
+	compiled := &Template{ID: id, Graph: graph, schema: schema, definition: definition}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.compiled == nil {

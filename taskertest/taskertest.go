@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -198,15 +199,15 @@ func (r *Run) RequireAttempts(step string, n int) {
 
 // describe lists the steps for messages.
 func (r *Run) describe() string {
-	text := ""
+	var b strings.Builder
 	for i := range r.Steps {
 		s := &r.Steps[i]
-		text += fmt.Sprintf("\n  %-24s %s, %d attempts", s.Name, s.State, s.Attempts)
+		fmt.Fprintf(&b, "\n  %-24s %s, %d attempts", s.Name, s.State, s.Attempts)
 		if s.Failure != nil {
-			text += ": " + s.Failure.Message
+			b.WriteString(": " + s.Failure.Message)
 		}
 	}
-	return text
+	return b.String()
 }
 
 // Output decodes the result of a step of a finished task, or fails the test.

@@ -115,7 +115,7 @@ func TestChaosS11PoisonStep(t *testing.T) {
 	poison := single(t, "poison", 1, time.Second, act{Then: thenKill})
 	fine := sequence(t)
 	r.register(poison, fine)
-	limited := func(c *processConfig) { c.MaxLosses = maxLosses }
+	limited := func(c *processConfig) { c.MaxLosses, c.Mortal = maxLosses, true }
 	r.spawn(orchestrator, limited)
 	r.spawn(orchestrator, limited)
 	for i := range pick(10, 100) {
@@ -127,7 +127,6 @@ func TestChaosS11PoisonStep(t *testing.T) {
 	deaths := 0
 	took := r.wait(40*time.Second, "the poison step has failed", func() bool {
 		for i, w := range workers {
-			w.doom()
 			if closed(w.exited) {
 				deaths++
 				workers[i] = r.spawn(worker, limited)

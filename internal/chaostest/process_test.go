@@ -49,6 +49,8 @@ type processConfig struct {
 	MaxLosses int           `json:"max_losses"`
 	Slots     int           `json:"slots"`
 	StopGrace time.Duration `json:"stop_grace"`
+	// Mortal processes may end by themselves.
+	Mortal bool `json:"-"`
 }
 
 // runProcess is the process under test: a client as users run it, until SIGTERM.

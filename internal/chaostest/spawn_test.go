@@ -62,7 +62,7 @@ func (r *rig) launch(role string, opts ...func(*processConfig)) *process {
 	text, err := json.Marshal(config)
 	require.NoError(r.t, err)
 	p.cmd = exec.Command(r.binary)
-	p.cmd.Env = append(os.Environ(), roleVariable+"="+role, configVariable+"="+string(text))
+	p.cmd.Env = append(os.Environ(), roleVariable+"="+role, "GORACE=atexit_sleep_ms=0", configVariable+"="+string(text))
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	started := make(chan error)
 	r.running.Go(func() { p.run(started) })
@@ -86,7 +86,7 @@ func (p *process) run(started chan<- error) {
 	err = p.cmd.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.doomed {
+	if !p.doomed && !p.config.Mortal {
 		p.rig.t.Errorf("process %s ended by itself: %v", p.config.ID, err)
 	}
 	if code := p.cmd.ProcessState.ExitCode(); code == raceExit {

@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 		if err != nil {
 			return err
 		}
-		defer conn.Close(ctx) //nolint:errcheck // the statement's result is what counts
+		defer conn.Close(ctx)
 		_, err = conn.Exec(ctx, "CREATE TABLE note (body text)")
 		return err
 	}
@@ -44,7 +44,7 @@ func TestEmptyURLHasNoTables(t *testing.T) {
 	t.Parallel()
 	conn, err := pgx.Connect(t.Context(), EmptyURL(t))
 	require.NoError(t, err)
-	defer conn.Close(t.Context()) //nolint:errcheck // the query's result is what counts
+	defer conn.Close(t.Context())
 	var tables int
 	require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").Scan(&tables))
 	require.Zero(t, tables)
@@ -53,7 +53,7 @@ func TestEmptyURLHasNoTables(t *testing.T) {
 func TestDatabasesAreGoneWhenTheirTestEnds(t *testing.T) {
 	t.Parallel()
 	var name string
-	t.Run("inner", func(t *testing.T) {
+	t.Run("inner", func(t *testing.T) { //nolint:paralleltest,tparallel // the outer test looks at what this one leaves
 		pool := Pool(t)
 		name = pool.Config().ConnConfig.Database
 		conn, err := pgx.Connect(t.Context(), pool.Config().ConnString()) // left open: FORCE cuts it

@@ -110,9 +110,9 @@ func candidates(ctx context.Context) []string {
 	seen := map[string]bool{}
 	var unique []string
 	for _, dir := range dirs {
-		if real, err := filepath.EvalSymlinks(dir); err == nil && filepath.IsAbs(real) && !seen[real] {
-			seen[real] = true
-			unique = append(unique, real)
+		if target, err := filepath.EvalSymlinks(dir); err == nil && filepath.IsAbs(target) && !seen[target] {
+			seen[target] = true
+			unique = append(unique, target)
 		}
 	}
 	return unique
@@ -152,7 +152,10 @@ func inspect(ctx context.Context, dir string) (installation, error) {
 	if err != nil {
 		return installation{}, fmt.Errorf("read the version of %s: %w", postgres, err)
 	}
-	minor, _ := strconv.Atoi(string(match[2])) // absent in a beta: 0
+	minor, err := strconv.Atoi(string(match[2]))
+	if err != nil { // absent in a beta
+		minor = 0
+	}
 	return installation{dir: dir, major: major, minor: minor, script: isScript(postgres)}, nil
 }
 
@@ -161,7 +164,7 @@ func isScript(path string) bool {
 	if err != nil {
 		return false
 	}
-	defer file.Close() //nolint:errcheck // only read
+	defer file.Close()
 	start := make([]byte, 2)
 	n, err := file.Read(start)
 	return err == nil && string(start[:n]) == "#!"

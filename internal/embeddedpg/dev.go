@@ -22,7 +22,7 @@ func startDev(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, dir: dir}
-	if err := s.own(); err != nil {
+	if err := s.own(ctx); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -67,7 +67,7 @@ func makeStateDir(dir string) error {
 }
 
 // own takes the folder's lock and reads its state, or says which process has it.
-func (s *Server) own() error {
+func (s *Server) own(ctx context.Context) error {
 	lock, held, lockErr := tryLock(filepath.Join(s.dir, lockFile))
 	st, err := loadState(s.dir)
 	if err != nil {
@@ -75,7 +75,7 @@ func (s *Server) own() error {
 	}
 	if lockErr != nil {
 		// A file system without locks: the recorded process id has to do.
-		s.cfg.Logger.Warn("cannot lock the state folder", "error", lockErr)
+		s.cfg.Logger.WarnContext(ctx, "cannot lock the state folder", "error", lockErr)
 		held = st.OwnerPID != 0 && st.OwnerPID != os.Getpid() && processAlive(st.OwnerPID)
 	}
 	if held {
@@ -113,10 +113,10 @@ func (s *Server) adopt(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	if s.bin, err = inspect(ctx, s.state.BinDir); err != nil {
-		s.cfg.Logger.Warn("the binaries of the running server are gone", "error", err)
+		s.cfg.Logger.WarnContext(ctx, "the binaries of the running server are gone", "error", err)
 	}
 	s.adopted = true
-	s.cfg.Logger.Info("adopted the Postgres left running", "pid", pid, "data", s.data)
+	s.cfg.Logger.InfoContext(ctx, "adopted the Postgres left running", "pid", pid, "data", s.data)
 	if err := s.ensureDatabase(ctx); err != nil {
 		return false, err
 	}
@@ -155,7 +155,7 @@ func (s *Server) prepare(ctx context.Context) error {
 	if err := s.state.save(s.dir); err != nil { // before initdb: the password must not be lost once it is in force
 		return err
 	}
-	s.cfg.Logger.Info("creating a Postgres data directory", "data", s.data, "binaries", s.bin.dir)
+	s.cfg.Logger.InfoContext(ctx, "creating a Postgres data directory", "data", s.data, "binaries", s.bin.dir)
 	return s.initData(ctx)
 }
 
@@ -206,7 +206,7 @@ func (s *Server) bringUp(ctx context.Context) error {
 	if err := s.ensureDatabase(ctx); err != nil {
 		return errors.Join(err, s.stopImmediately(ctx))
 	}
-	s.cfg.Logger.Info("started Postgres", "pid", s.proc.pid, "version", s.version, "port", s.state.Port)
+	s.cfg.Logger.InfoContext(ctx, "started Postgres", "pid", s.proc.pid, "version", s.version, "port", s.state.Port)
 	return s.recordRunning()
 }
 

@@ -39,7 +39,7 @@ func download(ctx context.Context, logger *slog.Logger, major int, acct account)
 	if one, err := inspect(ctx, filepath.Join(home, "bin")); err == nil {
 		return one, nil
 	}
-	logger.Info("no PostgreSQL found, downloading it", "version", string(version), "to", home)
+	logger.InfoContext(ctx, "no PostgreSQL found, downloading it", "version", string(version), "to", home)
 	if err := fetchUntil(ctx, version, cache, home); err != nil {
 		return installation{}, fmt.Errorf("download PostgreSQL %s: %w: %w", version, err, errWaysOut)
 	}

@@ -41,11 +41,11 @@ func helper(kind string) int {
 	config := embeddedpg.Config{Dir: os.Getenv(dirVariable), Ephemeral: kind == "ephemeral"}
 	server, err := embeddedpg.Start(context.Background(), config)
 	if err != nil {
-		fmt.Println("error:", err)
+		fmt.Fprintln(os.Stdout, "error:", err)
 		return 1
 	}
-	fmt.Println(server.PID())
-	_, _ = io.Copy(io.Discard, os.Stdin)
+	fmt.Fprintln(os.Stdout, server.PID())
+	_, _ = io.Copy(io.Discard, os.Stdin) //nolint:errcheck // any end will do
 	return 0
 }
 
@@ -56,7 +56,7 @@ func killedOwner(t *testing.T, kind, dir string) int {
 	cmd.Env = append(os.Environ(), helperVariable+"="+kind, dirVariable+"="+dir, "TMPDIR="+dir)
 	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)
-	defer stdin.Close() //nolint:errcheck // the process is dead by then
+	defer stdin.Close()
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
@@ -84,10 +84,10 @@ func start(t *testing.T, config embeddedpg.Config) *embeddedpg.Server {
 // for a socket.
 func stateDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "tasker-test-")
+	dir, err := os.MkdirTemp("", "tasker-test-") //nolint:usetesting // the server runs as another user, who cannot enter t.TempDir
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // see above
+	require.NoError(t, os.Chmod(dir, 0o755))
 	return dir
 }
 
@@ -95,7 +95,7 @@ func execute(t *testing.T, url, sql string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)
-	defer conn.Close(t.Context()) //nolint:errcheck // the statement's result is what counts
+	defer conn.Close(t.Context())
 	_, err = conn.Exec(t.Context(), sql)
 	require.NoError(t, err)
 }
@@ -104,7 +104,7 @@ func count(t *testing.T, url string) (n int) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)
-	defer conn.Close(t.Context()) //nolint:errcheck // the query's result is what counts
+	defer conn.Close(t.Context())
 	require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(*) FROM kept").Scan(&n))
 	return n
 }
@@ -230,7 +230,7 @@ func TestAPortTakenBetweenRunsIsReplaced(t *testing.T) {
 	var listen net.ListenConfig
 	listener, err := listen.Listen(t.Context(), "tcp4", net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port))))
 	require.NoError(t, err)
-	defer listener.Close() //nolint:errcheck // only there to be in the way
+	defer listener.Close()
 
 	second := start(t, embeddedpg.Config{Dir: dir})
 
@@ -240,7 +240,7 @@ func TestAPortTakenBetweenRunsIsReplaced(t *testing.T) {
 
 func TestWhatKilledTestProcessesLeftIsRemoved(t *testing.T) {
 	t.Parallel()
-	left, err := os.MkdirTemp("", "taskerpg-")
+	left, err := os.MkdirTemp("", "taskerpg-") //nolint:usetesting // it must lie where servers leave theirs
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(left)) })
 	lock := filepath.Join(left, "owner.lock")
@@ -281,7 +281,7 @@ func TestRootKeepsDataElsewhereWhenTheFolderIsClosedToTheServer(t *testing.T) {
 		t.Skip("a normal user's server runs as that user")
 	}
 	dir := stateDir(t)
-	require.NoError(t, os.Chmod(dir, 0o700)) //nolint:gosec // that is what is tested
+	require.NoError(t, os.Chmod(dir, 0o700))
 	server := start(t, embeddedpg.Config{Dir: dir})
 	home := filepath.Dir(server.DataDir())
 	t.Cleanup(func() {

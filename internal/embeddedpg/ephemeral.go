@@ -39,20 +39,24 @@ func startEphemeral(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := s.initData(ctx); err != nil {
 		return nil, err
 	}
+	return s, s.launchOnFreePort(ctx)
+}
+
+// launchOnFreePort tries again where another process took the port that was free a moment ago.
+func (s *Server) launchOnFreePort(ctx context.Context) (err error) {
 	for attempt := 1; ; attempt++ {
 		s.state.Port = socketPort
-		if cfg.ListenTCP {
+		if s.cfg.ListenTCP {
 			if s.state.Port, err = freePort(ctx, 0); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		s.state.URL = socketURL(ephemeralUser, s.dir, s.state.Port, maintenanceDatabase)
-		err = s.launch(ctx)
-		if err == nil {
-			return s, nil
+		if err = s.launch(ctx); err == nil {
+			return nil
 		}
-		if attempt == portAttempts || !cfg.ListenTCP || !errors.Is(err, errExited) {
-			return nil, fmt.Errorf("start Postgres: %w", err)
+		if attempt == portAttempts || !s.cfg.ListenTCP || !errors.Is(err, errExited) {
+			return fmt.Errorf("start Postgres: %w", err)
 		}
 	}
 }
@@ -112,6 +116,6 @@ func sweep(parent string) {
 		if pid := postmasterPID(filepath.Join(dir, "data")); pid == 0 || !processAlive(pid) {
 			_ = os.RemoveAll(dir)
 		}
-		_ = unlock(lock)
+		_ = unlock(lock) //nolint:errcheck // the lock goes with the descriptor anyway
 	}
 }

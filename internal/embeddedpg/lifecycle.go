@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"sort"
@@ -45,7 +46,7 @@ func (s *Server) stopProcess(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		s.cfg.Logger.Warn("Postgres is slow to stop, stopping it immediately", "pid", s.proc.pid)
+		s.cfg.Logger.WarnContext(ctx, "Postgres is slow to stop, stopping it immediately", "pid", s.proc.pid)
 	}
 	return s.stopImmediately(ctx)
 }
@@ -100,7 +101,7 @@ func (s *Server) launch(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open the server's log: %w", err)
 	}
-	defer log.Close() //nolint:errcheck // nothing was written through this descriptor; the child has its own
+	defer log.Close()
 	offset, err := logSize(log)
 	if err != nil {
 		return err
@@ -141,9 +142,7 @@ func (s *Server) serverArgs() []string {
 			settings["listen_addresses"] = ""
 		}
 	}
-	for name, value := range s.cfg.Parameters {
-		settings[name] = value
-	}
+	maps.Copy(settings, s.cfg.Parameters)
 	args := []string{"-D", s.data}
 	for name, value := range settings {
 		args = append(args, "-c"+name+"="+value)

@@ -27,7 +27,7 @@ func startProcess(cmd *exec.Cmd, tied bool) (*process, error) {
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait() // the exit status says nothing that the log does not say better
+			_ = cmd.Wait() //nolint:errcheck // the exit status says nothing that the log does not say better
 		}
 	}()
 	if err := <-started; err != nil {

@@ -22,7 +22,10 @@ func sendSignal(pid int, sig stopSignal) error {
 	if sig == signalImmediate {
 		number = syscall.SIGQUIT
 	}
-	return syscall.Kill(pid, number)
+	if err := syscall.Kill(pid, number); err != nil {
+		return fmt.Errorf("signal process %d: %w", pid, err)
+	}
+	return nil
 }
 
 // pidTaken reports whether some process, of whatever kind, has that id. The server's own check of a stale postmaster.pid goes
@@ -39,7 +42,7 @@ func (a account) command(ctx context.Context, path string, args ...string) *exec
 	cmd.Dir = "/" // the current folder may be closed to the account
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if a.foreign {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)} //nolint:gosec // ids are 32 bits wide
 	}
 	cmd.Env = []string{"LC_ALL=C", "TZ=UTC"} // C: messages are searched; UTC: initdb need not look for the time zone
 	for _, entry := range os.Environ() {
@@ -76,7 +79,7 @@ func tryLock(path string) (file *os.File, held bool, err error) {
 	}
 	closeErr := file.Close()
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return nil, true, closeErr
+		return nil, true, closeErr //nolint:wrapcheck // the caller says what was tried
 	}
 	return nil, false, fmt.Errorf("lock %s: %w", path, errors.Join(err, closeErr))
 }

@@ -121,8 +121,11 @@ func (s *Server) ensureDatabase(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
 	var exists bool
 	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", devDatabase).Scan(&exists)
-	if err != nil || exists {
-		return err
+	if err != nil {
+		return fmt.Errorf("look for database %s: %w", devDatabase, err)
+	}
+	if exists {
+		return nil
 	}
 	if _, err := conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{devDatabase}.Sanitize()); err != nil {
 		return fmt.Errorf("create database %s: %w", devDatabase, err)

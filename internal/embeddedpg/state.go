@@ -49,7 +49,7 @@ func loadState(dir string) (state, error) {
 
 // save replaces dev.json in one step, so that a reader in another terminal never sees half of it.
 func (st state) save(dir string) error {
-	text, err := json.MarshalIndent(st, "", "  ")
+	text, err := json.MarshalIndent(st, "", "  ") //nolint:gosec // the file is the password's place, and for its owner alone
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", stateFile, err)
 	}

@@ -93,15 +93,17 @@ func (l *link) login() error {
 			continue
 		case codeCancel: // nothing follows, and the server answers by closing
 			_, err := l.server.Write(first.raw)
-			_, _ = io.Copy(io.Discard, l.fromServer)
+			_, _ = io.Copy(io.Discard, l.fromServer) //nolint:errcheck // any end will do
 			return errors.Join(err, errCut)
 		}
 		_, err = l.server.Write(first.raw)
-		return err //nolint:wrapcheck // only ends the link
+		return err
 	}
 }
 
 // pump reads messages and forwards those that inspect does not keep back, until an error ends the link.
+//
+//nolint:gocognit // one loop: read, decide, forward, flush
 func (l *link) pump(from *bufio.Reader, to io.Writer, inspect func(message) (forward bool, err error)) error {
 	out := bufio.NewWriter(to)
 	for {
@@ -120,7 +122,7 @@ func (l *link) pump(from *bufio.Reader, to io.Writer, inspect func(message) (for
 		}
 		if err != nil || from.Buffered() == 0 {
 			if err := errors.Join(err, out.Flush()); err != nil {
-				return err //nolint:wrapcheck // only ends the link
+				return err
 			}
 		}
 	}
@@ -281,7 +283,7 @@ func (l *link) close(closeClient func()) {
 // reset closes a TCP connection with RST, as a firewall or a crashed machine does.
 func reset(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // if that fails, the client sees an end instead of a reset
+		_ = tcp.SetLinger(0) //nolint:errcheck // if that fails, the client sees an end instead of a reset
 	}
 	_ = conn.Close()
 }

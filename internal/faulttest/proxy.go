@@ -133,7 +133,7 @@ func (p *Proxy) Arm(rule Rule) {
 	if rule.Count == 0 {
 		rule.Count = 1
 	}
-	one := &armed{rule: rule, random: rand.New(rand.NewPCG(rule.Seed, 0))} //nolint:gosec // repeatable, not secret
+	one := &armed{rule: rule, random: rand.New(rand.NewPCG(rule.Seed, 0))}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rules = append(p.rules, one)

@@ -1,0 +1,137 @@
+package chaostest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/tasker-systems/tasker-go/internal/embeddedpg"
+)
+
+func through(t *testing.T, server *embeddedpg.Server) *cable {
+	t.Helper()
+	u, err := url.Parse(server.TCPURL())
+	require.NoError(t, err)
+	return newCable(t, net.JoinHostPort("127.0.0.1", u.Port()))
+}
+
+// A worker that cannot reach the database gives its steps up by its own clock, before another one gets them.
+func TestChaosS37CutOffWorker(t *testing.T) {
+	t.Parallel()
+	for _, role := range []string{worker, both} {
+		t.Run(role, func(t *testing.T) { cutOff(t, role) })
+	}
+}
+
+func cutOff(t *testing.T, role string) {
+	r, server := newRigOnServer(t)
+	c := through(t, server)
+	held := single(t, "held", 1, time.Second, act{Gate: "never"}, act{})
+	r.register(held)
+	r.spawn(orchestrator)
+	lonely := r.spawn(role, func(p *processConfig) { p.URL = c.url(t, server.TCPURL()) })
+	tasks := make([]uuid.UUID, 5)
+	for i := range tasks {
+		tasks[i] = r.mustCreate(held, fmt.Sprint("held-", i))
+	}
+	r.wait(10*time.Second, "the worker holds the steps", func() bool { return r.events(eventStart, lonely.config.ID) == len(tasks) })
+	other := r.spawn(worker)
+	// At different moments between two heartbeats.
+	rest(t.Context(), rand64(r.random("moment"), lease/3))
+	c.pull()
+	cut := time.Now()
+	r.wait(3*lease, "the worker has given its steps up", func() bool { return r.events(eventCancelled, lonely.config.ID) == len(tasks) })
+	gaveUp := time.Since(cut)
+	assert.Less(t, gaveUp, lease, "the worker went on after its leases had ended")
+	r.wait(3*lease, "another worker has the steps", func() bool { return r.events(eventStart, other.config.ID) >= len(tasks) })
+	rest(t.Context(), time.Until(cut.Add(3*lease)))
+	c.plug()
+	f := r.U(20 * time.Second)
+	overlaps := r.overlaps()
+	assert.Zero(t, overlaps, "executions that overlapped")
+	r.report("S37 cut-off-"+role, "gave_up", gaveUp, "losses", f.lost, "overlaps", overlaps, "reruns", f.reruns, "dup", 0, "lost", 0)
+}
+
+// overlaps counts executions that were still under way when the next one of their step began.
+func (r *rig) overlaps() int {
+	r.t.Helper()
+	return r.count(r.ledger, `
+		SELECT count(*) FROM (SELECT task_id, step, claim_no, max(at) AS ended FROM ledger WHERE event <> 'start' GROUP BY 1, 2, 3) a
+		  JOIN ledger b ON (b.task_id, b.step) = (a.task_id, a.step) AND b.event = 'start' AND b.claim_no > a.claim_no AND b.at < a.ended`)
+}
+
+// A database that answers nobody for longer than a lease must not look like the death of all workers.
+func TestChaosDatabaseStalls(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	held := single(t, "held", 1, time.Second, act{Gate: "go"})
+	r.register(held)
+	r.spawn(orchestrator)
+	r.spawn(both)
+	r.spawn(worker)
+	const tasks = 20
+	for i := range tasks {
+		r.mustCreate(held, fmt.Sprint("held-", i))
+	}
+	r.wait(10*time.Second, "the steps run", func() bool { return r.events(eventStart, "") == tasks })
+	stalls := pick(2, 10)
+	for range stalls {
+		r.stall(lease + lease/2)
+		rest(t.Context(), lease+lease/4)
+	}
+	r.openGate("go")
+	f := r.U(20 * time.Second)
+	assert.Zero(t, f.lost, "steps lost workers that lived")
+	r.report("database-stalls", "stalls", stalls, "losses", f.lost, "reruns", f.reruns, "dup", 0, "lost", 0)
+}
+
+// stall keeps everyone from the steps for a while.
+func (r *rig) stall(length time.Duration) {
+	r.t.Helper()
+	tx, err := r.pool.Begin(r.t.Context())
+	require.NoError(r.t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(r.t.Context())) }()
+	_, err = tx.Exec(r.t.Context(), `LOCK TABLE tasker.steps IN ACCESS EXCLUSIVE MODE`)
+	require.NoError(r.t, err)
+	rest(r.t.Context(), length)
+}
+
+// A process that vanishes from the network in the middle of its transactions must not hold up the others.
+func TestChaosS36HalfOpenConnections(t *testing.T) {
+	r, server := newRigOnServer(t)
+	m := r.mix(20 * time.Millisecond)
+	c := through(t, server)
+	for _, role := range []string{orchestrator, worker, both} {
+		r.spawn(role)
+	}
+	length := pick(4*time.Second, 30*time.Second)
+	pulled := make([]*cable, 0, 2)
+	for _, role := range []string{orchestrator, both} {
+		c := through(t, server)
+		r.spawn(role, func(p *processConfig) { p.URL = c.url(t, server.TCPURL()) })
+		pulled = append(pulled, c)
+	}
+	_ = c
+	var idle int
+	r.during(
+		func() { r.feed(m, 26, pick(60, 400), length) },
+		func() {
+			rest(t.Context(), length/2)
+			for _, c := range pulled {
+				c.pull()
+			}
+			rest(t.Context(), length/4)
+			idle = r.count(r.pool, `SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND datname = current_database()
+				AND now() - state_change > interval '500 ms'`)
+		})
+	f := r.U(pick(30*time.Second, time.Minute))
+	r.report("S36 half-open", "left_open", strconv.Itoa(idle), "losses", f.lost, "drain", f.drain, "clean", f.clean, "dup", 0, "lost", 0)
+}

@@ -1,0 +1,94 @@
+package chaostest
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A worker that dies between River's fetch and the claim leaves a running job whose step was never begun.
+func TestChaosS3DeathBetweenFetchAndClaim(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	w := single(t, "plain", 1, time.Second, act{})
+	r.register(w)
+	r.spawn(orchestrator)
+	const tasks = 10
+	for i := range tasks {
+		r.mustCreate(w, fmt.Sprint("task-", i))
+	}
+	r.wait(10*time.Second, "all steps are dispatched", func() bool { return r.states(w, "enqueued") == tasks })
+	// Fetched just before, by a process that no longer exists.
+	var fetched time.Time
+	require.NoError(t, r.pool.QueryRow(t.Context(), `
+		WITH job AS (UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now(), attempted_by = ARRAY['dead']
+		              WHERE kind = 'tasker_execute' AND state = 'available' RETURNING attempted_at)
+		SELECT max(attempted_at) FROM job`).Scan(&fetched))
+	r.spawn(worker)
+	f := r.U(15 * time.Second)
+	var started time.Time
+	require.NoError(t, r.ledger.QueryRow(t.Context(), `SELECT max(at) FROM ledger WHERE step = 'first' AND event = 'start'`).Scan(&started))
+	recovered := started.Sub(fetched.Add(claimGrace))
+	assert.Less(t, recovered, 3*time.Second)
+	assert.Zero(t, f.lost)
+	r.report("S3 fetched-never-claimed", "tasks", tasks, "recover_after_grace", recovered, "dup", 0, "lost", 0)
+}
+
+// Whatever is done to River's rows behind our back, the sweep gives steps and tasks new ones.
+func TestChaosSweepMendsWhatBypassedUs(t *testing.T) {
+	t.Parallel()
+	for name, damage := range map[string]string{
+		"truncate": `TRUNCATE river_job`,
+		"delete":   `DELETE FROM river_job WHERE id % 2 = 0 AND state <> 'completed'`,
+		"cancel":   `UPDATE river_job SET state = 'cancelled', finalized_at = now() WHERE state IN ('available', 'running')`,
+		"discard":  `UPDATE river_job SET state = 'discarded', finalized_at = now() WHERE state IN ('available', 'running')`,
+		"complete": `UPDATE river_job SET state = 'completed', finalized_at = now() WHERE state IN ('available', 'running')`,
+		// What an operator does in River UI: the steps of these jobs have been done, or are under way under another claim.
+		"retry": `UPDATE river_job SET state = 'available', finalized_at = NULL, scheduled_at = now(), max_attempts = max_attempts + 1
+			WHERE state IN ('completed', 'discarded')`,
+	} {
+		t.Run(name, func(t *testing.T) { sweep(t, name, damage) })
+	}
+}
+
+func sweep(t *testing.T, name, damage string) {
+	r := newRig(t)
+	m := r.mix(30 * time.Millisecond)
+	// Before anyone works: tasks to expand are all that there is.
+	r.feed(m, 5, 5, 0)
+	damages := 0
+	strike := func() {
+		tag, err := r.pool.Exec(t.Context(), damage)
+		require.NoError(t, err)
+		damages += int(tag.RowsAffected())
+	}
+	strike()
+	r.cluster(orchestrator)
+	r.wait(10*time.Second, "the tasks are expanded", func() bool {
+		return r.count(r.pool, `SELECT count(*) FROM tasker.tasks WHERE state = 'pending'`) == 0
+	})
+	// Before anyone runs steps: dispatched ones.
+	strike()
+	r.cluster(worker, both)
+	r.during(
+		func() {
+			for i := range pick(15, 100) {
+				_, err := r.create(t.Context(), m.graphs[i%len(m.graphs)], input{Key: fmt.Sprint("later-", i)})
+				assert.NoError(t, err)
+			}
+		},
+		// Under way.
+		func() {
+			for range pick(2, 20) {
+				rest(t.Context(), 400*time.Millisecond)
+				strike()
+			}
+		})
+	f := r.U(30 * time.Second)
+	assert.Zero(t, f.lost)
+	r.report("sweep-"+name, "damaged", damages, "tasks", f.tasks, "steps", f.steps, "reruns", f.reruns, "drain", f.drain,
+		"clean", f.clean, "dup", 0, "lost", 0)
+}
