@@ -110,6 +110,7 @@ var retryable = map[string]bool{
 	"57P02": true, // crash_shutdown
 	"57P03": true, // cannot_connect_now
 	"25006": true, // read_only_sql_transaction: a demoted primary
+	"25P03": true, // idle_in_transaction_session_timeout: this process was frozen
 	"08007": true, // transaction_resolution_unknown
 }
 

@@ -124,6 +124,10 @@ func (r *Runner) openPools(ctx context.Context) error {
 		config := r.config.Pool.Config()
 		config.MaxConns, config.MinConns, config.MinIdleConns = int32(p.size), 0, 0
 		config.ConnConfig.RuntimeParams["application_name"] = "tasker " + p.name
+		if !r.config.PollOnly {
+			// A process that vanishes from the network inside a transaction would keep its locks until TCP gives up, in hours.
+			config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt(r.config.Lease.Milliseconds(), 10)
+		}
 		if !r.config.PollOnly && p.name == "engine" {
 			// Every statement finds its rows by key. Plans made for one row while the tables were empty must not be kept when
 			// they are large, and planning anew each time would cost as much as running.

@@ -112,6 +112,8 @@ func (r *Runner) execute(
 // staleResult is the log line of a result that came too late.
 const staleResult = "stale_result: the step was dispatched again, cancelled or resolved; this result does not count"
 
+const staleMessage = "stale_result: the step was dispatched again, cancelled or resolved; this result does not count"
+
 // report says how an execution ended.
 func (r *Runner) report(
 	ctx context.Context, step *orchestration.Claimed, outcome orchestration.Outcome, verdict orchestration.Verdict, took time.Duration,

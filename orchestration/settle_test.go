@@ -110,6 +110,24 @@ type rows struct {
 	Operations []string
 }
 
+// with adds to the steps what only a process that lives on keeps as it was.
+func (r rows) with(fences []string) rows {
+	r.Steps = append(r.Steps, fences...)
+	return r
+}
+
+// fences are the claim numbers, losses and executions of a task.
+func (d *driver) fences(task uuid.UUID) []string {
+	d.t.Helper()
+	found, err := d.judge.Query(d.t.Context(), `SELECT concat_ws(' ', s.name, 'claim', s.claim_no, 'losses', s.losses,
+	    (SELECT string_agg(concat(a.claim_no, ' ', a.outcome), ', ' ORDER BY a.claim_no) FROM tasker.step_attempts a WHERE a.step_id = s.id))
+	  FROM tasker.steps s WHERE s.task_id = $1 ORDER BY s.position`, task)
+	require.NoError(d.t, err)
+	all, err := pgx.CollectRows(found, pgx.RowTo[string])
+	require.NoError(d.t, err)
+	return all
+}
+
 // final reads a task's rows.
 func (d *driver) final(task uuid.UUID) rows {
 	d.t.Helper()

@@ -25,7 +25,13 @@ func watch(ctx context.Context, cmd *cobra.Command, c *tasker.Client, id uuid.UU
 	out := cmd.OutOrStdout()
 	var view watcher = &lines{out: out, seen: make(map[string]dag.StepState)}
 	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		view = &screen{out: out}
+		view = &screen{out: out, width: func() int {
+			width, _, err := term.GetSize(int(file.Fd()))
+			if err != nil {
+				return 0
+			}
+			return width
+		}}
 	}
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
@@ -57,17 +63,31 @@ type watcher interface{ show(task *tasker.Task) error }
 // screen redraws the tree.
 type screen struct {
 	out   io.Writer
+	width func() int
 	lines int
 }
 
 func (s *screen) show(task *tasker.Task) error {
-	text := tree(task)
+	text := fit(tree(task), s.width())
 	if s.lines > 0 {
 		fmt.Fprintf(s.out, "\x1b[%dA\x1b[J", s.lines)
 	}
 	s.lines = strings.Count(text, "\n")
 	_, err := io.WriteString(s.out, text)
 	return err //nolint:wrapcheck // writing to the terminal
+}
+
+// fit cuts lines to the width of the screen: a wrapped one would make the next redraw begin too low.
+func fit(text string, width int) string {
+	if width <= 0 {
+		return text
+	}
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString(cut(strings.TrimSuffix(line, "\n"), width))
+		b.WriteByte('\n')
+	}
+	return b.String()
 }
 
 // lines prints what changed.

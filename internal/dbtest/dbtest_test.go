@@ -50,10 +50,10 @@ func TestEmptyURLHasNoTables(t *testing.T) {
 	require.Zero(t, tables)
 }
 
-func TestDatabasesAreGoneWhenTheirTestEnds(t *testing.T) {
+func TestDatabasesAreGoneWhenTheirTestEnds(t *testing.T) { //nolint:tparallel // it looks at what the inner one leaves
 	t.Parallel()
 	var name string
-	t.Run("inner", func(t *testing.T) { //nolint:paralleltest,tparallel // the outer test looks at what this one leaves
+	t.Run("inner", func(t *testing.T) { //nolint:paralleltest // the outer test looks at what this one leaves
 		pool := Pool(t)
 		name = pool.Config().ConnConfig.Database
 		conn, err := pgx.Connect(t.Context(), pool.Config().ConnString()) // left open: FORCE cuts it
