@@ -22,6 +22,8 @@ type executeArgs struct {
 	StepID  uuid.UUID `json:"step_id"`
 	ClaimNo int32     `json:"claim_no"`
 	Handler string    `json:"handler"`
+	// Losses is how often the step has lost its worker: see Runner.awaitTurn.
+	Losses int `json:"losses,omitempty"`
 }
 
 func (executeArgs) Kind() string { return KindExecute }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/tasker-systems/tasker-go/db"
 )
 
 // errClosed says that the process stops and takes no more work.
@@ -99,8 +101,10 @@ func (c *committer[I, O]) settle(batch []*ticket[I, O]) {
 		for i, t := range batch {
 			t.done <- answer[O]{out: out[i]}
 		}
-	case len(batch) == 1:
-		batch[0].done <- answer[O]{err: err}
+	case len(batch) == 1 || db.Unavailable(err): // a database that is away is nobody's fault
+		for _, t := range batch {
+			t.done <- answer[O]{err: err}
+		}
 	default:
 		half := len(batch) / 2
 		c.settle(batch[:half])

@@ -79,6 +79,8 @@ type Runner struct {
 	leases   *leases
 	notifier *notifier
 	promoter *promoter
+	// lastChance is full while a step runs that is given up with the next loss.
+	lastChance chan struct{}
 	// Ended hears of tasks that ended in this process.
 	ended func(ids []uuid.UUID)
 
@@ -91,7 +93,9 @@ type Runner struct {
 // NewRunner makes a runner that is not running. ended is called, quickly, with tasks that this process brought to an end.
 func NewRunner(ctx context.Context, config Config, ended func(ids []uuid.UUID)) (*Runner, error) {
 	config.Engine.Holder = orchestration.Holder{Worker: config.ID, Lease: config.Lease}
-	r := &Runner{config: config, engine: config.Engine, logger: config.Logger, ended: ended}
+	r := &Runner{
+		config: config, engine: config.Engine, logger: config.Logger, ended: ended, lastChance: make(chan struct{}, 1),
+	}
 	if err := r.openPools(ctx); err != nil {
 		r.closePools()
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,6 +31,12 @@ func (w *enqueueWorker) Work(ctx context.Context, job *river.Job[enqueueArgs]) e
 	return err
 }
 
+// NextRetry is soon: only a database that was away fails here.
+func (*enqueueWorker) NextRetry(*river.Job[enqueueArgs]) time.Time { return time.Now().Add(orchestrationRetry) }
+
+// orchestrationRetry keeps tasks from waiting for River's growing delays after an outage.
+const orchestrationRetry = time.Second
+
 // resultWorker closes steps whose result another process stored.
 type resultWorker struct {
 	river.WorkerDefaults[resultArgs]
@@ -43,6 +50,9 @@ func (w *resultWorker) Work(ctx context.Context, job *river.Job[resultArgs]) err
 	})
 	return err
 }
+
+// NextRetry is soon; see enqueueWorker.
+func (*resultWorker) NextRetry(*river.Job[resultArgs]) time.Time { return time.Now().Add(orchestrationRetry) }
 
 // executeWorker runs steps.
 type executeWorker struct {
@@ -61,6 +71,11 @@ func (w *executeWorker) Work(ctx context.Context, job *river.Job[executeArgs]) e
 	if handler == nil && r.servedElsewhere(ctx, job.Args.Handler) {
 		return river.JobSnooze(elsewhereDelay) //nolint:wrapcheck // River knows it by its type
 	}
+	pass, turn := r.awaitTurn(ctx, job.Args.Losses)
+	if !turn {
+		return river.JobSnooze(elsewhereDelay) //nolint:wrapcheck // River knows it by its type
+	}
+	defer pass()
 	asked := time.Now()
 	dispatch := orchestration.Dispatch{StepID: job.Args.StepID, ClaimNo: job.Args.ClaimNo}
 	// Not the job's context: a claim that was sent must be known, or its step would wait for the end of its lease.
@@ -75,8 +90,27 @@ func (w *executeWorker) Work(ctx context.Context, job *river.Job[executeArgs]) e
 	step.JobID = job.ID
 	for step != nil {
 		asked, step, err = r.execute(ctx, step, r.config.Handlers[handlerName(step)], asked)
+		pass()
 	}
 	return err
+}
+
+// awaitTurn lets the steps on their last chance run one at a time in a process. One that kills its worker takes all that runs
+// beside it along; those would be given up with it, as often as they are dispatched together. The wait is before the claim:
+// who waits is not lost. pass ends the turn; false means that it did not come soon.
+func (r *Runner) awaitTurn(ctx context.Context, losses int) (pass func(), turn bool) {
+	if losses == 0 || losses < r.engine.MaxLosses-1 {
+		return func() {}, true
+	}
+	patience := time.NewTimer(elsewhereDelay)
+	defer patience.Stop()
+	select {
+	case r.lastChance <- struct{}{}:
+		return sync.OnceFunc(func() { <-r.lastChance }), true
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+	return nil, false
 }
 
 func handlerName(step *orchestration.Claimed) string {
@@ -111,8 +145,6 @@ func (r *Runner) execute(
 
 // staleResult is the log line of a result that came too late.
 const staleResult = "stale_result: the step was dispatched again, cancelled or resolved; this result does not count"
-
-const staleMessage = "stale_result: the step was dispatched again, cancelled or resolved; this result does not count"
 
 // report says how an execution ended.
 func (r *Runner) report(
@@ -188,7 +220,7 @@ func (r *Runner) handBack(ctx context.Context, step *orchestration.Claimed) erro
 	r.After(ctx, effects)
 	attrs := []slog.Attr{slog.String("task_id", step.TaskID.String()), slog.String("step", step.Name), slog.Int("attempt", step.Attempt)}
 	if len(effects.Queues) == 0 {
-		r.logger.LogAttrs(ctx, slog.LevelWarn, staleMessage, attrs...)
+		r.logger.LogAttrs(ctx, slog.LevelWarn, staleResult, attrs...)
 		return nil
 	}
 	r.logger.LogAttrs(ctx, slog.LevelInfo, "step handed back", attrs...)

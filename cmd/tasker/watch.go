@@ -22,17 +22,7 @@ const watchEvery = 100 * time.Millisecond
 
 // watch shows a task until it ends: redrawn in place on a terminal, each change as a line of JSON in a pipe.
 func watch(ctx context.Context, cmd *cobra.Command, c *tasker.Client, id uuid.UUID) error {
-	out := cmd.OutOrStdout()
-	var view watcher = &lines{out: out, seen: make(map[string]dag.StepState)}
-	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		view = &screen{out: out, width: func() int {
-			width, _, err := term.GetSize(int(file.Fd()))
-			if err != nil {
-				return 0
-			}
-			return width
-		}}
-	}
+	view := newWatcher(cmd.OutOrStdout())
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
 	for {
@@ -55,6 +45,21 @@ func watch(ctx context.Context, cmd *cobra.Command, c *tasker.Client, id uuid.UU
 		case <-ticker.C:
 		}
 	}
+}
+
+// newWatcher chooses by what is written to.
+func newWatcher(out io.Writer) watcher {
+	file, ok := out.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return &lines{out: out, seen: make(map[string]dag.StepState)}
+	}
+	return &screen{out: out, width: func() int {
+		width, _, err := term.GetSize(int(file.Fd()))
+		if err != nil {
+			return 0
+		}
+		return width
+	}}
 }
 
 // watcher shows one state of a task after the other.

@@ -201,7 +201,7 @@ WITH back AS (
            updated_at = now()
       FROM locked l
      WHERE s.id = l.id
-    RETURNING s.id, s.task_id, s.state, s.claim_no, s.transition_no, s.river_job_id, s.handler, s.queue, s.priority
+    RETURNING s.id, s.task_id, s.state, s.claim_no, s.losses, s.transition_no, s.river_job_id, s.handler, s.queue, s.priority
 ), attempted AS (
     INSERT INTO tasker.step_attempts (step_id, claim_no, attempt, outcome, worker_id, river_job_id, started_at)
     SELECT l.id, l.claim_no, l.attempts, CASE WHEN $3::boolean THEN 'lost' ELSE 'released' END, l.worker_id, l.river_job_id, l.started_at
@@ -211,7 +211,7 @@ WITH back AS (
     SELECT s.id, s.transition_no, s.claim_no, 'in_progress', s.state FROM step s
 ), jobs AS (
     INSERT INTO /* TEMPLATE: schema */river_job (id, kind, args, queue, priority, max_attempts, tags)
-    SELECT s.river_job_id, 'tasker_execute', jsonb_build_object('step_id', s.id, 'claim_no', s.claim_no, 'handler', s.handler), s.queue,
+    SELECT s.river_job_id, 'tasker_execute', jsonb_build_object('step_id', s.id, 'claim_no', s.claim_no, 'handler', s.handler, 'losses', s.losses), s.queue,
            tasker.river_priority(s.priority), 1, ARRAY[s.task_id::text]
       FROM step s WHERE s.state = 'enqueued'
      UNION ALL

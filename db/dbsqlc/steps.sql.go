@@ -74,7 +74,7 @@ WITH change AS (
            updated_at = now()
       FROM change c
      WHERE s.id = c.id AND s.state = c.from_state
-    RETURNING s.id, s.task_id, c.from_state, c.to_state, s.claim_no, s.attempts, s.transition_no, s.river_job_id, s.handler, s.queue,
+    RETURNING s.id, s.task_id, c.from_state, c.to_state, s.claim_no, s.attempts, s.losses, s.transition_no, s.river_job_id, s.handler, s.queue,
               s.priority, s.worker_id, s.started_at, c.fresh, c.failure, c.token IS NOT NULL AS continued
 ), logged AS (
     INSERT INTO tasker.step_transitions (step_id, seq, claim_no, from_state, to_state)
@@ -89,7 +89,7 @@ WITH change AS (
      WHERE s.fresh
 ), jobs AS (
     INSERT INTO /* TEMPLATE: schema */river_job (id, kind, args, queue, priority, max_attempts, tags, state, attempt, attempted_at, attempted_by)
-    SELECT s.river_job_id, 'tasker_execute', jsonb_build_object('step_id', s.id, 'claim_no', s.claim_no, 'handler', s.handler), s.queue,
+    SELECT s.river_job_id, 'tasker_execute', jsonb_build_object('step_id', s.id, 'claim_no', s.claim_no, 'handler', s.handler, 'losses', s.losses), s.queue,
            tasker.river_priority(s.priority), 1, ARRAY[s.task_id::text],
            (CASE WHEN s.continued THEN 'running' ELSE 'available' END)::/* TEMPLATE: schema */river_job_state, s.continued::integer,
            CASE WHEN s.continued THEN now() END, CASE WHEN s.continued THEN ARRAY[s.worker_id] END

@@ -94,10 +94,10 @@ WITH seen AS (
            updated_at = now()
       FROM locked l
      WHERE s.id = l.id
-    RETURNING s.id, s.task_id, s.state, s.claim_no, s.river_job_id, s.handler, s.queue, s.priority
+    RETURNING s.id, s.task_id, s.state, s.claim_no, s.losses, s.river_job_id, s.handler, s.queue, s.priority
 ), jobs AS (
     INSERT INTO /* TEMPLATE: schema */river_job (id, kind, args, queue, priority, max_attempts, tags)
-    SELECT s.river_job_id, 'tasker_execute', jsonb_build_object('step_id', s.id, 'claim_no', s.claim_no, 'handler', s.handler), s.queue,
+    SELECT s.river_job_id, 'tasker_execute', jsonb_build_object('step_id', s.id, 'claim_no', s.claim_no, 'handler', s.handler, 'losses', s.losses), s.queue,
            tasker.river_priority(s.priority), 1, ARRAY[s.task_id::text]
       FROM step s WHERE s.state = 'enqueued'
      UNION ALL

@@ -108,7 +108,6 @@ func (r *rig) stall(length time.Duration) {
 func TestChaosS36HalfOpenConnections(t *testing.T) {
 	r, server := newRigOnServer(t)
 	m := r.mix(20 * time.Millisecond)
-	c := through(t, server)
 	for _, role := range []string{orchestrator, worker, both} {
 		r.spawn(role)
 	}
@@ -119,7 +118,6 @@ func TestChaosS36HalfOpenConnections(t *testing.T) {
 		r.spawn(role, func(p *processConfig) { p.URL = c.url(t, server.TCPURL()) })
 		pulled = append(pulled, c)
 	}
-	_ = c
 	var idle int
 	r.during(
 		func() { r.feed(m, 26, pick(60, 400), length) },

@@ -114,13 +114,18 @@ func TestChaosS11PoisonStep(t *testing.T) {
 	const maxLosses = 3
 	poison := single(t, "poison", 1, time.Second, act{Then: thenKill})
 	fine := sequence(t)
-	r.register(poison, fine)
+	slow := newWorkload(t, "slow", []string{"slow"}, []*plan{{Work: time.Second}})
+	r.register(poison, fine, slow)
 	limited := func(c *processConfig) { c.MaxLosses, c.Mortal = maxLosses, true }
 	r.spawn(orchestrator, limited)
 	r.spawn(orchestrator, limited)
+	// Neighbours that run beside the poison: short ones, and some that run until it is gone.
 	for i := range pick(10, 100) {
 		_, err := r.create(t.Context(), fine, input{Key: fmt.Sprint("fine-", i), N: "12345678901234567890"})
 		require.NoError(t, err)
+	}
+	for i := range 5 {
+		r.mustCreate(slow, fmt.Sprint("slow-", i))
 	}
 	poisoned := r.mustCreate(poison, "poison")
 	workers := []*process{r.spawn(worker, limited), r.spawn(worker, limited)}
