@@ -92,7 +92,11 @@ func again(err error) bool {
 		}
 		return retryable[pgErr.Code]
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.Canceled) {
+		return false
+	}
+	// A server that does not answer within connect_timeout looks like the caller's own deadline.
+	if errors.Is(err, context.DeadlineExceeded) && !isConnectError(err) {
 		return false
 	}
 	return inCommit || connectionLost(err)
@@ -116,8 +120,12 @@ var retryable = map[string]bool{
 
 // connectionLost: before COMMIT a broken connection means that nothing was applied.
 func connectionLost(err error) bool {
-	var connect *pgconn.ConnectError
-	return errors.As(err, &connect) || pgconn.Timeout(err) || errors.Is(err, errConnClosed) || isNetError(err)
+	return isConnectError(err) || pgconn.Timeout(err) || errors.Is(err, errConnClosed) || isNetError(err)
+}
+
+func isConnectError(err error) bool {
+	_, ok := errors.AsType[*pgconn.ConnectError](err)
+	return ok
 }
 
 // pause waits with full jitter, doubling from firstBackoff.

@@ -32,7 +32,9 @@ func (w *enqueueWorker) Work(ctx context.Context, job *river.Job[enqueueArgs]) e
 }
 
 // NextRetry is soon: only a database that was away fails here.
-func (*enqueueWorker) NextRetry(*river.Job[enqueueArgs]) time.Time { return time.Now().Add(orchestrationRetry) }
+func (*enqueueWorker) NextRetry(*river.Job[enqueueArgs]) time.Time {
+	return time.Now().Add(orchestrationRetry)
+}
 
 // orchestrationRetry keeps tasks from waiting for River's growing delays after an outage.
 const orchestrationRetry = time.Second
@@ -52,7 +54,9 @@ func (w *resultWorker) Work(ctx context.Context, job *river.Job[resultArgs]) err
 }
 
 // NextRetry is soon; see enqueueWorker.
-func (*resultWorker) NextRetry(*river.Job[resultArgs]) time.Time { return time.Now().Add(orchestrationRetry) }
+func (*resultWorker) NextRetry(*river.Job[resultArgs]) time.Time {
+	return time.Now().Add(orchestrationRetry)
+}
 
 // executeWorker runs steps.
 type executeWorker struct {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -64,6 +65,8 @@ func (e *RequestError) Error() string {
 const (
 	codeBadRequest      = "TK400"
 	codeUnknownTemplate = "TK404"
+	// classDataException: a field that does not fit its type or holds what Postgres cannot store.
+	classDataException = "22"
 )
 
 // Create inserts tasks through tasker.create_tasks, the function that SQL callers use. The answers come in the order of the
@@ -89,10 +92,10 @@ func createError(err error) error {
 	if !errors.As(err, &pgErr) {
 		return fmt.Errorf("create tasks: %w", err)
 	}
-	switch pgErr.Code {
-	case codeUnknownTemplate:
+	switch {
+	case pgErr.Code == codeUnknownTemplate:
 		return &unknownTemplateError{RequestError{Reason: pgErr.Message, Hint: pgErr.Hint}}
-	case codeBadRequest, "22P02", "22P05", "22023":
+	case pgErr.Code == codeBadRequest, strings.HasPrefix(pgErr.Code, classDataException):
 		return &RequestError{Reason: pgErr.Message, Hint: pgErr.Hint}
 	}
 	return fmt.Errorf("create tasks: %w", err)

@@ -1,16 +1,19 @@
 package orchestration
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
-// maxDepth and maxExponent keep within what jsonb takes, with room.
+// The limits keep within what jsonb takes, with room: numeric has 131072 digits before the point and 16383 behind it.
 const (
-	maxDepth    = 512
-	maxExponent = 1000
+	maxDepth        = 512
+	maxNumberLength = 1000
+	maxExponent     = 1000
 )
 
 // CheckJSON verifies that Postgres can store the text as jsonb, and that it has at most limit bytes: the checks that would
@@ -53,8 +56,8 @@ func (s *jsonScan) run() error {
 			}
 		case '}', ']':
 			s.depth--
-		case 'e', 'E':
-			err = s.exponent()
+		case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+			err = s.number()
 		}
 		if err != nil {
 			return err
@@ -63,22 +66,26 @@ func (s *jsonScan) run() error {
 	return nil
 }
 
-// exponent refuses numbers beyond what numeric holds. The e of true and false has no digit before it.
-func (s *jsonScan) exponent() error {
-	if s.at == 0 || !digit(s.text[s.at-1]) {
-		return nil
-	}
+// number refuses numbers beyond what numeric holds.
+func (s *jsonScan) number() error {
 	end := s.at + 1
-	for end < len(s.text) && (digit(s.text[end]) || s.text[end] == '-' || s.text[end] == '+') {
+	for end < len(s.text) && strings.IndexByte("0123456789.eE+-", s.text[end]) >= 0 {
 		end++
 	}
-	if n, err := strconv.Atoi(string(s.text[s.at+1 : end])); err != nil || n > maxExponent || n < -maxExponent {
-		return &RequestError{Reason: fmt.Sprintf("%s has a number with the exponent %.20s, which is out of range", s.what, s.text[s.at+1:end])}
+	number := s.text[s.at:end]
+	s.at = end - 1
+	if len(number) > maxNumberLength {
+		return &RequestError{Reason: fmt.Sprintf("%s has a number of %d characters, which is out of range", s.what, len(number))}
+	}
+	at := bytes.IndexAny(number, "eE")
+	if at < 0 {
+		return nil
+	}
+	if n, err := strconv.Atoi(string(number[at+1:])); err != nil || n > maxExponent || n < -maxExponent {
+		return &RequestError{Reason: fmt.Sprintf("%s has a number with the exponent %.20s, which is out of range", s.what, number[at+1:])}
 	}
 	return nil
 }
-
-func digit(c byte) bool { return c >= '0' && c <= '9' }
 
 // str walks one string, to its closing quote.
 func (s *jsonScan) str() error {

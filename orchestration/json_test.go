@@ -98,11 +98,8 @@ func FuzzCheckJSON(f *testing.F) {
 	for _, text := range harmless() {
 		f.Add(text)
 	}
-	var conn *pgx.Conn
+	conn := session(f)
 	f.Fuzz(func(t *testing.T, text string) {
-		if conn == nil {
-			conn = session(f)
-		}
 		checked := orchestration.CheckJSON("context", []byte(text), orchestration.MaxContextBytes)
 		stored, err := store(t, conn, text)
 		switch {

@@ -122,6 +122,9 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	return nil
 }
 
+// handlers are what the templates call. It is a variable for the tests, which add steps that take time.
+var handlers = reference.Handlers
+
 // config translates the flags.
 func (f *serveFlags) config() (*tasker.Config, error) {
 	logger, err := f.logger()
@@ -129,7 +132,7 @@ func (f *serveFlags) config() (*tasker.Config, error) {
 		return nil, err
 	}
 	config := &tasker.Config{
-		ID: f.id, Logger: logger, Environment: f.environment, Handlers: reference.Handlers(),
+		ID: f.id, Logger: logger, Environment: f.environment, Handlers: handlers(),
 		StopGrace: 10 * time.Second, Namespaces: make(map[string]tasker.NamespaceConfig),
 	}
 	switch f.profile {

@@ -156,7 +156,7 @@ func (b *bench) until(ctx context.Context, query string) error {
 // client is a process's worth of Tasker with its default settings but for the number of workers.
 func (b *bench) client(workers int) (*tasker.Client, error) {
 	return tasker.NewClient(b.pool, &tasker.Config{
-		Templates: []tasker.Template{linear, fan, wide(b.width)}, Orchestrate: true, PollInterval: 200 * time.Millisecond,
+		Templates: []tasker.Template{linear, fan, wide(b.width)}, Orchestrate: true,
 		Namespaces: map[string]tasker.NamespaceConfig{"bench": {MaxWorkers: workers}},
 	})
 }

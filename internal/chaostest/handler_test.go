@@ -254,4 +254,3 @@ func square(n json.Number) (json.Number, error) {
 	}
 	return json.Number(value.Mul(value, value).String()), nil
 }
-
