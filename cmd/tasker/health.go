@@ -93,7 +93,7 @@ func answer(w http.ResponseWriter, code int, text string) {
 // newHealth asks a running process, for images that have no other client.
 func newHealth() *cobra.Command {
 	return &cobra.Command{
-		Use: "health", Short: "Ask the tasker on this host whether it is ready", Args: cobra.NoArgs,
+		Use: "health", Short: "Ask the tasker on this host whether it is ready", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, port, err := net.SplitHostPort(env("TASKER_LISTEN", "127.0.0.1:8484"))
 			if err != nil {

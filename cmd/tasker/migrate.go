@@ -12,9 +12,8 @@ import (
 )
 
 func newMigrate(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "migrate", Short: "Make, remove and inspect the database schemas"}
-	cmd.AddCommand(newMigrateUp(g), newMigrateDown(g), newMigrateStatus(g), newMigrateSQL())
-	return cmd
+	return group("migrate", "Make, remove and inspect the database schemas",
+		newMigrateUp(g), newMigrateDown(g), newMigrateStatus(g), newMigrateSQL())
 }
 
 func (g *globals) pool(ctx context.Context, fn func(*pgxpool.Pool) error) error {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
@@ -47,15 +49,22 @@ Without a command, tasker serves: it starts an embedded Postgres where no DATABA
 worker and the reference workflows.`,
 		Example: `  tasker serve
   tasker task create rust_e2e_linear/mathematical_sequence --input '{"even_number":6}' --wait`,
-		Args:          cobra.NoArgs,
+		Args:          known,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          serve.RunE,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if !slices.Contains([]string{"table", "json", "id"}, g.output) {
+				return usageError{fmt.Errorf("--output %q is not one of table, json, id", g.output)}
+			}
+			return nil
+		},
 	}
 	root.Flags().AddFlagSet(serve.Flags())
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.databaseURL, "database-url", os.Getenv("DATABASE_URL"),
 		"Postgres to use (env DATABASE_URL); default: the embedded one of this folder")
+	flags.Lookup("database-url").DefValue = "" // help would print the password
 	flags.StringVar(&g.dir, "dir", ".tasker", "folder of the embedded Postgres")
 	flags.StringVarP(&g.output, "output", "o", "table", "how results are printed: table, json or id")
 	root.AddCommand(serve, newTask(g), newStep(g), newTemplate(g), newMigrate(g), newDoctor(g), newHealth(), newVersion())
@@ -63,9 +72,32 @@ worker and the reference workflows.`,
 	return root
 }
 
+// group makes a command that only holds others.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: known,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// known refuses arguments of commands that hold others: they are commands that do not exist.
+func known(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		text += ": did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usageError{errors.New(text)}
+}
+
 func newVersion() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the version", Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			fmt.Fprintln(cmd.OutOrStdout(), "tasker", version)
 			return nil

@@ -48,7 +48,7 @@ func newServe(g *globals) *cobra.Command {
 		Short: "Run orchestrator and worker, with River UI",
 		Example: `  tasker serve
   tasker serve --role worker --namespace rust_e2e_linear --namespace rust_e2e_tree`,
-		Args: cobra.NoArgs,
+		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	flags := cmd.Flags()

@@ -18,9 +18,8 @@ import (
 )
 
 func newTask(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "task", Short: "Create, inspect and control tasks"}
-	cmd.AddCommand(newTaskCreate(g), newTaskList(g), newTaskShow(g), newTaskWait(g), newTaskCancel(g), newTaskRetry(g))
-	return cmd
+	return group("task", "Create, inspect and control tasks",
+		newTaskCreate(g), newTaskList(g), newTaskShow(g), newTaskWait(g), newTaskCancel(g), newTaskRetry(g))
 }
 
 // createFlags are those of `task create`.
@@ -267,7 +266,6 @@ func newTaskRetry(g *globals) *cobra.Command {
 }
 
 func newStep(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "step", Short: "Retry or resolve single steps"}
 	var result string
 	resolve := operation(g, "resolve TASK STEP", "Close a step by hand, so that what depends on it goes on", 2,
 		func(ctx context.Context, c *tasker.Client, id uuid.UUID, args []string, by tasker.By) (string, error) {
@@ -281,11 +279,11 @@ func newStep(g *globals) *cobra.Command {
 			return "goes on: step complete", c.ResolveStep(ctx, id, args[1], text, by)
 		})
 	resolve.Flags().StringVar(&result, "result", "", "the step's result: JSON, @file or -; without one the step is resolved_manually")
-	cmd.AddCommand(operation(g, "retry TASK STEP", "Give a failed step fresh attempts, now", 2,
+	retry := operation(g, "retry TASK STEP", "Give a failed step fresh attempts, now", 2,
 		func(ctx context.Context, c *tasker.Client, id uuid.UUID, args []string, by tasker.By) (string, error) {
 			return "goes on", c.RetryStep(ctx, id, args[1], by)
-		}), resolve)
-	return cmd
+		})
+	return group("step", "Retry or resolve single steps", retry, resolve)
 }
 
 // operation makes a command that changes a task and needs a reason.

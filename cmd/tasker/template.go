@@ -16,9 +16,8 @@ import (
 )
 
 func newTemplate(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "template", Short: "Validate, list and draw templates"}
-	cmd.AddCommand(newTemplateList(g), newTemplateShow(g), newTemplateValidate(), newTemplateGraph(g))
-	return cmd
+	return group("template", "Validate, list and draw templates",
+		newTemplateList(g), newTemplateShow(g), newTemplateValidate(), newTemplateGraph(g))
 }
 
 func newTemplateList(g *globals) *cobra.Command {
@@ -91,7 +90,12 @@ func parseFile(name string) (tasker.Template, error) {
 func newTemplateValidate() *cobra.Command {
 	return &cobra.Command{
 		Use: "validate FILE…", Short: "Check templates: every problem with line and column",
-		Args: cobra.MinimumNArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError{fmt.Errorf("usage: %s", cmd.UseLine())}
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var errs []error
 			for _, name := range args {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -113,8 +114,32 @@ func (r *rig) open(url string) *pgxpool.Pool {
 	return pool
 }
 
+// diagnose prints where a failed test's tasks stand and who holds what.
+func (r *rig) diagnose() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.t.Context()), 5*time.Second)
+	defer cancel()
+	for _, query := range []string{
+		`SELECT concat('task ', t.id, ' ', t.state, ': ', string_agg(concat(s.name, ' ', s.state, ' claim ', s.claim_no, ' on ', s.worker_id, ' job ', to_jsonb(j) - 'args' - 'tags'), ', '))
+		   FROM tasker.tasks t LEFT JOIN tasker.steps s ON s.task_id = t.id AND s.state NOT IN ('pending', 'complete')
+		   LEFT JOIN river_job j ON j.id = s.river_job_id WHERE t.state <> 'complete' GROUP BY t.id LIMIT 10`,
+		`SELECT concat(pid, ' ', application_name, ' ', state, ' ', wait_event, ' ', now() - state_change, ' blocked by ', pg_blocking_pids(pid), ': ', left(query, 60))
+		   FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid()`,
+	} {
+		rows, err := r.pool.Query(ctx, query)
+		if err != nil {
+			r.t.Logf("diagnose: %v", err)
+			continue
+		}
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		r.t.Logf("diagnose (%v):\n\t%s", err, strings.Join(lines, "\n\t"))
+	}
+}
+
 // end kills what is left. It is the first of the cleanups, the databases go after it.
 func (r *rig) end() {
+	if r.t.Failed() {
+		r.diagnose()
+	}
 	r.mu.Lock()
 	all := r.processes
 	r.mu.Unlock()
