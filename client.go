@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 
 	"github.com/google/uuid"
@@ -127,7 +128,8 @@ func (c *Client) wrapped() map[string]jobs.Handler {
 }
 
 // Stop ends the work politely: no new jobs; running handlers get the configured grace, then their contexts end and their
-// steps are handed back to other workers. Cancelling ctx ends the grace at once. A client that was not started stops at once.
+// steps are handed back to other workers. Cancelling ctx ends the grace at once. A client that was not
+// started stops at once; stop it too, once something waited: it ends the connection that listens.
 func (c *Client) Stop(ctx context.Context) error {
 	c.mu.Lock()
 	runner := c.runner
@@ -174,6 +176,10 @@ func (c *Client) completeTx(
 	engine, err := c.open(ctx)
 	if err != nil {
 		return orchestration.VerdictStale, err
+	}
+	limit := strconv.FormatInt(c.config.Lease.Milliseconds(), 10)
+	if err := engine.River.Queries(tx).TxIdleLimit(ctx, limit); err != nil {
+		return orchestration.VerdictStale, fmt.Errorf("limit transaction: %w", err)
 	}
 	effects, err := engine.StoreResults(ctx, tx, []orchestration.Item{{
 		Kind: orchestration.ItemResult, TaskID: step.TaskID, Dispatch: step.Dispatch, Outcome: &outcome, JobID: step.JobID,

@@ -174,3 +174,11 @@ func TestAContextThatBreaksItsSchemaInSQLEndsTheTaskAndCanBeRetried(t *testing.T
 	require.NoError(t, err)
 	require.Equal(t, "3", string(task.Step("one").Result))
 }
+
+// later is a task that does not start during a test.
+func later(ctx context.Context, t *testing.T, client *tasker.Client) *tasker.Run {
+	t.Helper()
+	run, err := tasker.Create(ctx, client, chain, number{N: 1}, tasker.RunAt(time.Now().Add(time.Hour)))
+	require.NoError(t, err)
+	return run
+}

@@ -64,6 +64,8 @@ func wrapRequest(err error) error {
 		return &RequestError{Reason: request.Error(), err: err}
 	case errors.As(err, &fields):
 		return &RequestError{Reason: fields.Error(), Fields: fields.Fields, err: err}
+	case errors.As(err, &conflict) && conflict.UnknownStep:
+		return fmt.Errorf("%s: %w", conflict.Reason, ErrStepNotFound)
 	case errors.As(err, &conflict):
 		return &ConflictError{Reason: conflict.Reason}
 	}

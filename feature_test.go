@@ -79,7 +79,9 @@ func TestAStepWithoutAHandlerAnywhereFailsClearly(t *testing.T) {
 		{Name: "one", Handler: dag.Handler{Callable: "nobody.has_this"}},
 	}})
 	require.NoError(t, err)
-	client := start(t, dbtest.Pool(t), math(template))
+	config := math(template)
+	config.Lease = time.Second // a worker that has it may take twice as long to come
+	client := start(t, dbtest.Pool(t), config)
 	ctx := patience(t)
 	run, err := client.Create(ctx, tasker.Request{Namespace: "math", Name: "orphan"})
 	require.NoError(t, err)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tasker-systems/tasker-go/db"
 	"github.com/tasker-systems/tasker-go/db/dbsqlc"
 	"github.com/tasker-systems/tasker-go/orchestration/dag"
 )
@@ -68,18 +69,27 @@ func (t *Task) Step(name string) *TaskStep {
 	return nil
 }
 
-// Get returns a task with its steps, or [ErrTaskNotFound].
+// Get returns a task with its steps, all as of one moment, or [ErrTaskNotFound].
 func (c *Client) Get(ctx context.Context, id uuid.UUID) (*Task, error) {
-	q, err := c.queries(ctx)
+	engine, err := c.open(ctx)
 	if err != nil {
 		return nil, err
 	}
+	var task *Task
+	err = db.InSnapshot(ctx, c.pool, "get task", func(ctx context.Context, tx pgx.Tx) (err error) {
+		task, err = getTask(ctx, engine.River.Queries(tx), id)
+		return err
+	})
+	return task, err
+}
+
+func getTask(ctx context.Context, q *dbsqlc.Queries, id uuid.UUID) (*Task, error) {
 	row, err := q.TaskGet(ctx, id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("task %s: %w", id, ErrTaskNotFound)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("get task %s: %w", id, err)
+		return nil, fmt.Errorf("task %s: %w", id, err)
 	}
 	t := &Task{
 		ID: row.ID, Namespace: row.Namespace, Name: row.Name, Version: row.Version, State: dag.TaskState(row.State),
@@ -93,7 +103,7 @@ func (c *Client) Get(ctx context.Context, id uuid.UUID) (*Task, error) {
 	}
 	steps, err := q.TaskSteps(ctx, id)
 	if err != nil {
-		return nil, fmt.Errorf("get steps of task %s: %w", id, err)
+		return nil, fmt.Errorf("steps of task %s: %w", id, err)
 	}
 	for i := range steps {
 		step, err := taskStep(&steps[i])

@@ -25,7 +25,8 @@ func (r *StepRef[Out]) Result(ctx context.Context) (Out, error) {
 	if err != nil {
 		return out, err
 	}
-	return out, step.Result(r.name, &out)
+	err = step.Result(r.name, &out)
+	return out, err
 }
 
 // Step adds a step without dependencies.

@@ -66,14 +66,15 @@ func (c *Client) endedTask(ctx context.Context, id uuid.UUID) (*Task, error) {
 	return task, nil
 }
 
-// waiters are the waiting calls of a process. While there are any, one connection listens for tasks that end elsewhere.
+// waiters are the waiting calls of a process. From the first one until the client stops, one connection listens for tasks that
+// end elsewhere.
 type waiters struct {
 	client *Client
 
-	mu        sync.Mutex
-	waiting   map[uuid.UUID]map[chan struct{}]struct{}
-	stop      context.CancelFunc
-	listening sync.WaitGroup
+	mu      sync.Mutex
+	waiting map[uuid.UUID]map[chan struct{}]struct{}
+	// stop ends the listener and waits for it; nil while there is none.
+	stop func()
 }
 
 func newWaiters(c *Client) *waiters {
@@ -91,8 +92,15 @@ func (w *waiters) add(ctx context.Context, id uuid.UUID) (<-chan struct{}, func(
 	w.waiting[id][woken] = struct{}{}
 	if w.stop == nil && !w.client.config.PollOnly {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		w.stop = cancel
-		w.listening.Go(func() { w.listen(ctx) })
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			w.listen(ctx)
+		}()
+		w.stop = func() {
+			cancel()
+			<-done
+		}
 	}
 	return woken, func() { w.remove(id, woken) }
 }
@@ -103,11 +111,7 @@ func (w *waiters) remove(id uuid.UUID, woken chan struct{}) {
 	if len(w.waiting[id]) == 0 {
 		delete(w.waiting, id)
 	}
-	idle := len(w.waiting) == 0 && w.client.running() == nil
 	w.mu.Unlock()
-	if idle {
-		w.close()
-	}
 }
 
 // signal wakes the calls that wait for these tasks.
@@ -132,7 +136,6 @@ func (w *waiters) close() {
 	w.mu.Unlock()
 	if stop != nil {
 		stop()
-		w.listening.Wait()
 	}
 }
 

@@ -7,14 +7,18 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sort"
 	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 
+	"github.com/tasker-systems/tasker-go/orchestration"
 	"github.com/tasker-systems/tasker-go/orchestration/dag"
 )
 
@@ -55,15 +59,20 @@ func ParseTemplate(name string, text []byte) (Template, error) {
 		problem := fmt.Sprintf("1:1: the file has %d bytes, more than the %d allowed", len(text), maxTemplateBytes)
 		return nil, &TemplateError{name, []string{problem}}
 	}
-	if depth := flowDepth(text); depth > maxTemplateDepth {
-		return nil, &TemplateError{name, []string{fmt.Sprintf("1:1: nested deeper than %d", maxTemplateDepth)}}
+	tokens := lexer.Tokenize(strings.TrimPrefix(string(text), "\ufeff")) // a byte order mark, as some editors write
+	if deep := tooDeep(tokens); deep != nil {
+		at := deep.Position
+		return nil, &TemplateError{name, []string{fmt.Sprintf("%d:%d: nested deeper than %d", at.Line, at.Column, maxTemplateDepth)}}
 	}
-	file, err := parser.ParseBytes(text, 0)
+	file, err := parser.Parse(tokens, 0)
 	if err != nil {
 		return nil, &TemplateError{name, []string{yamlProblem(err)}}
 	}
-	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
+	if len(file.Docs) > 1 {
 		return nil, &TemplateError{name, []string{fmt.Sprintf("1:1: the file has %d documents, a template is one", len(file.Docs))}}
+	}
+	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
+		return nil, &TemplateError{name, []string{"1:1: the file is empty"}}
 	}
 	if problems := refuse(file.Docs[0].Body); len(problems) > 0 {
 		return nil, &TemplateError{name, problems}
@@ -74,6 +83,10 @@ func ParseTemplate(name string, text []byte) (Template, error) {
 	}
 	if problems := dag.Validate(&definition); len(problems) > 0 {
 		return nil, &TemplateError{name, locate(file, problems)}
+	}
+	if err := orchestration.CheckInputSchema(definition.InputSchema); err != nil {
+		problem := dag.Problem{Code: "BAD_INPUT_SCHEMA", Path: "$.input_schema", Message: strings.ReplaceAll(err.Error(), "\n", " ")}
+		return nil, &TemplateError{name, locate(file, dag.Problems{problem})}
 	}
 	return &parsed{definition}, nil
 }
@@ -96,6 +109,16 @@ func (r *refusal) walk(node ast.Node, depth int) {
 		r.add(n, "aliases are refused: write the value out")
 	case *ast.TagNode:
 		r.add(n, "tags are refused: write a plain value")
+	case *ast.InfinityNode, *ast.NanNode:
+		r.add(n, "infinity and NaN are refused: JSON has no such numbers")
+	case *ast.StringNode:
+		if strings.ContainsRune(n.Value, 0) {
+			r.add(n, "the character U+0000 is refused: Postgres cannot store it")
+		}
+	case *ast.LiteralNode:
+		r.walk(n.Value, depth)
+	case *ast.MappingKeyNode:
+		r.walk(n.Value, depth+1)
 	case *ast.MappingNode:
 		r.mapping(n.Values, depth)
 	case *ast.MappingValueNode:
@@ -113,7 +136,7 @@ func (r *refusal) walk(node ast.Node, depth int) {
 
 func (r *refusal) mapping(values []*ast.MappingValueNode, depth int) {
 	if depth > maxTemplateDepth && len(values) > 0 {
-		r.add(values[0], fmt.Sprintf("nested deeper than %d", maxTemplateDepth))
+		r.add(values[0].Key, fmt.Sprintf("nested deeper than %d", maxTemplateDepth))
 		return
 	}
 	seen := make(map[string]bool, len(values))
@@ -126,6 +149,7 @@ func (r *refusal) mapping(values []*ast.MappingValueNode, depth int) {
 			r.add(v.Key, fmt.Sprintf("key %q is given twice", key))
 		}
 		seen[key] = true
+		r.walk(v.Key, depth)
 		r.walk(v.Value, depth+1)
 	}
 }
@@ -135,20 +159,28 @@ func (r *refusal) add(node ast.Node, message string) {
 	r.problems = append(r.problems, fmt.Sprintf("%d:%d: %s", position.Line, position.Column, message))
 }
 
-// flowDepth bounds the nesting before the parser, which recurses, sees the text. It counts brackets in strings too; a
-// template has no use for that many.
-func flowDepth(text []byte) int {
-	depth, deepest := 0, 0
-	for _, c := range text {
-		switch c {
-		case '[', '{':
-			depth++
-			deepest = max(deepest, depth)
-		case ']', '}':
-			depth--
+// tooDeep bounds the nesting before the parser, which recurses and takes time by the square of it: it returns the token that
+// goes beyond. It counts what nests without indentation (brackets, and entries that begin on one line); the size of the file
+// bounds the rest.
+func tooDeep(tokens token.Tokens) *token.Token {
+	brackets, entries, line := 0, 0, 0
+	for _, t := range tokens {
+		if t.Position.Line != line {
+			entries, line = 0, t.Position.Line
+		}
+		switch t.Type { //nolint:exhaustive // nothing else nests
+		case token.SequenceStartType, token.MappingStartType:
+			brackets++
+		case token.SequenceEndType, token.MappingEndType:
+			brackets = max(brackets-1, 0)
+		case token.SequenceEntryType, token.MappingKeyType:
+			entries++
+		}
+		if brackets+entries > maxTemplateDepth {
+			return t
 		}
 	}
-	return deepest
+	return nil
 }
 
 // yamlProblem is a decoder's error as "line:column: message", without its excerpt.
@@ -157,10 +189,29 @@ func yamlProblem(err error) string {
 	if !errors.As(err, &located) {
 		return "1:1: " + err.Error()
 	}
-	if token := located.GetToken(); token != nil {
-		return fmt.Sprintf("%d:%d: %s", token.Position.Line, token.Position.Column, located.GetMessage())
+	message := located.GetMessage()
+	if typed, ok := errors.AsType[*yaml.TypeError](err); ok { // in the words of YAML, not of Go
+		message = fmt.Sprintf("%s was used where %s is expected", kindName(typed.SrcType), kindName(typed.DstType))
 	}
-	return "1:1: " + located.GetMessage()
+	if token := located.GetToken(); token != nil {
+		return fmt.Sprintf("%d:%d: %s", token.Position.Line, token.Position.Column, message)
+	}
+	return "1:1: " + message
+}
+
+// kindName is what YAML calls values of a type.
+func kindName(t reflect.Type) string {
+	switch t.Kind() { //nolint:exhaustive // the rest are numbers
+	case reflect.Pointer:
+		return kindName(t.Elem())
+	case reflect.Bool, reflect.String:
+		return t.Kind().String()
+	case reflect.Slice:
+		return "sequence"
+	case reflect.Map, reflect.Struct:
+		return "mapping"
+	}
+	return "number"
 }
 
 // locate gives each problem its place in the file; the nearest enclosing one where the path itself is missing.
@@ -174,7 +225,8 @@ func locate(file *ast.File, problems dag.Problems) []string {
 				continue
 			}
 			if node, err := at.FilterFile(file); err == nil && node != nil {
-				line, column = node.GetToken().Position.Line, node.GetToken().Position.Column
+				at := firstToken(node).Position
+				line, column = at.Line, at.Column
 				break
 			}
 		}
@@ -182,6 +234,19 @@ func locate(file *ast.File, problems dag.Problems) []string {
 	}
 	sort.SliceStable(lines, func(a, b int) bool { return lineOf(lines[a]) < lineOf(lines[b]) })
 	return lines
+}
+
+// firstToken is where a node begins: the token of a mapping itself is its first colon.
+func firstToken(node ast.Node) *token.Token {
+	switch n := node.(type) {
+	case *ast.MappingNode:
+		if !n.IsFlowStyle && len(n.Values) > 0 {
+			return n.Values[0].Key.GetToken()
+		}
+	case *ast.MappingValueNode:
+		return n.Key.GetToken()
+	}
+	return node.GetToken()
 }
 
 func lineOf(problem string) int {

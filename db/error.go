@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // errConnClosed stands for pgx's unexported "conn closed"; see isNetError.
@@ -16,6 +18,19 @@ func isNetError(err error) bool {
 	return errors.As(err, &netErr) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "unexpected EOF") ||
 		strings.Contains(err.Error(), "connection reset")
+}
+
+// Unreachable reports whether the database itself is away, whatever it was asked: the connection broke, or it is shutting
+// down, starting up or full.
+func Unreachable(err error) bool {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch pgErr.Code {
+		case "57P01", "57P02", "57P03", "53300", "08006", "08001", "08003":
+			return true
+		}
+		return false
+	}
+	return err != nil && connectionLost(err)
 }
 
 // Unavailable reports whether an error means that the database could not be reached or asked to come back later: the same

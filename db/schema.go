@@ -8,8 +8,10 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/tasker-systems/tasker-go/db/dbsqlc"
 )
@@ -27,6 +29,9 @@ type RiverSchema string
 
 // Validate refuses names that would need quoting: River puts them into notification channels as they are.
 func (s RiverSchema) Validate() error {
+	if s == "tasker" {
+		return errors.New(`River's tables cannot live in schema "tasker", which is Tasker's own: choose another`)
+	}
 	if !schemaPattern.MatchString(string(s)) {
 		return fmt.Errorf("river schema %q must be at most 46 lower case letters, digits and underscores", string(s))
 	}
@@ -62,16 +67,31 @@ func (t *templated) fill(sql string) string {
 	return done
 }
 
+// plain turns arguments into types that pgx knows without asking the server for the parameter's type: poolers in transaction
+// mode need query modes in which it cannot ask.
+func plain(args []any) []any {
+	for i, arg := range args {
+		if ids, ok := arg.([]uuid.UUID); ok {
+			known := make([]pgtype.UUID, len(ids))
+			for j, id := range ids {
+				known[j] = pgtype.UUID{Bytes: id, Valid: true}
+			}
+			args[i] = known
+		}
+	}
+	return args
+}
+
 func (t *templated) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	return t.DBTX.Exec(ctx, t.fill(sql), args...) //nolint:wrapcheck // a transparent layer
+	return t.DBTX.Exec(ctx, t.fill(sql), plain(args)...) //nolint:wrapcheck // a transparent layer
 }
 
 func (t *templated) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	return t.DBTX.Query(ctx, t.fill(sql), args...) //nolint:wrapcheck,rowserrcheck // a transparent layer
+	return t.DBTX.Query(ctx, t.fill(sql), plain(args)...) //nolint:wrapcheck,rowserrcheck // a transparent layer
 }
 
 func (t *templated) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	return t.DBTX.QueryRow(ctx, t.fill(sql), args...)
+	return t.DBTX.QueryRow(ctx, t.fill(sql), plain(args)...)
 }
 
 // SchemaError says that the database's schema does not fit this binary, and what to do.

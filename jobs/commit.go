@@ -13,6 +13,9 @@ import (
 // errClosed says that the process stops and takes no more work.
 var errClosed = errors.New("tasker is stopping")
 
+// errNoAnswer says that the database took longer than commitTimeout.
+var errNoAnswer = errors.New("the database does not answer in time")
+
 // commitTimeout bounds one batch; a database that does not answer for longer is as good as gone.
 const commitTimeout = 30 * time.Second
 
@@ -64,6 +67,17 @@ func (c *committer[I, O]) do(ctx context.Context, item I) (O, error) {
 	}
 }
 
+// doAll hands in many items at once and waits for all of them; the errors are joined.
+func (c *committer[I, O]) doAll(ctx context.Context, items []I) error {
+	errs := make([]error, len(items))
+	var all sync.WaitGroup
+	for i, item := range items {
+		all.Go(func() { _, errs[i] = c.do(ctx, item) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
 // run commits batches until nothing waits.
 func (c *committer[I, O]) run() {
 	for batch := c.next(); batch != nil; batch = c.next() {
@@ -95,13 +109,16 @@ func (c *committer[I, O]) settle(batch []*ticket[I, O]) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	out, err := c.commit(ctx, items)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", errNoAnswer, err)
+	}
 	cancel()
 	switch {
 	case err == nil:
 		for i, t := range batch {
 			t.done <- answer[O]{out: out[i]}
 		}
-	case len(batch) == 1 || db.Unavailable(err): // a database that is away is nobody's fault
+	case len(batch) == 1 || errors.Is(err, errNoAnswer) || db.Unreachable(err): // a database that is away is nobody's fault
 		for _, t := range batch {
 			t.done <- answer[O]{err: err}
 		}

@@ -37,6 +37,8 @@ var (
 	ErrTimeout = errors.New("step timed out")
 	// ErrLeaseLost: this process could not renew its lease, or the step was cancelled or resolved. The result would not count.
 	ErrLeaseLost = errors.New("the step no longer belongs to this worker")
+	// errLeaseExpired is the loss that this process noticed by its own clock.
+	errLeaseExpired = fmt.Errorf("%w: it could not be renewed in time", ErrLeaseLost)
 	// ErrStopping: the process stops; the step is handed back.
 	ErrStopping = errors.New("the worker is stopping")
 )
@@ -59,57 +61,57 @@ type panicError struct {
 
 func (e *panicError) Error() string { return fmt.Sprint(e.value) }
 
-type returned struct {
-	result json.RawMessage
-	err    error
-}
-
 // run calls the handler under the step's timeout and says how it ended. A handler that ignores its context is left behind
 // after a grace: its goroutine may run on, its result no longer counts.
 func run(ctx context.Context, handler Handler, step *orchestration.Claimed, timeout time.Duration) orchestration.Outcome {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, ErrTimeout)
 	defer cancel()
-	done := make(chan returned, 1)
+	done := make(chan orchestration.Outcome, 1)
 	go call(ctx, handler, step, done)
 	select {
-	case r := <-done:
-		return outcome(ctx, r)
+	case o := <-done:
+		return o
 	case <-ctx.Done():
 	}
 	grace := time.NewTimer(deafGrace)
 	defer grace.Stop()
 	select {
-	case r := <-done:
-		return outcome(ctx, r)
+	case o := <-done:
+		return o
 	case <-grace.C:
-		return outcome(ctx, returned{err: fmt.Errorf("%w, and the handler ignored it", context.Cause(ctx))})
+		return outcome(ctx, nil, fmt.Errorf("%w, and the handler ignored it", context.Cause(ctx)))
 	}
 }
 
-func call(ctx context.Context, handler Handler, step *orchestration.Claimed, done chan<- returned) {
-	r := returned{err: errExited}
+// call classifies what the handler returns where a panic is caught: an error's own methods may panic, too.
+func call(ctx context.Context, handler Handler, step *orchestration.Claimed, done chan<- orchestration.Outcome) {
+	var o orchestration.Outcome
+	returned := false
 	defer func() {
 		if value := recover(); value != nil {
-			r = returned{err: &panicError{value: value, stack: string(debug.Stack())}}
+			o = outcome(ctx, nil, &panicError{value: value, stack: string(debug.Stack())})
+		} else if !returned {
+			o = outcome(ctx, nil, errExited)
 		}
-		done <- r
+		done <- o
 	}()
 	result, err := handler(ctx, step)
-	r = returned{result: result, err: err}
+	o = outcome(ctx, result, err)
+	returned = true
 }
 
 // outcome classifies what a handler returned.
-func outcome(ctx context.Context, r returned) orchestration.Outcome {
-	if r.err != nil {
-		return orchestration.Outcome{Failure: failure(ctx, r.err)}
+func outcome(ctx context.Context, result json.RawMessage, err error) orchestration.Outcome {
+	if err != nil {
+		return orchestration.Outcome{Failure: failure(ctx, err)}
 	}
-	if len(r.result) == 0 {
-		r.result = json.RawMessage("null")
+	if len(result) == 0 {
+		result = json.RawMessage("null")
 	}
-	if err := orchestration.CheckJSON("result", r.result, orchestration.MaxResultBytes); err != nil {
+	if err := orchestration.CheckJSON("result", result, orchestration.MaxResultBytes); err != nil {
 		return orchestration.Outcome{Failure: &dag.Failure{Type: "invalid_result", Message: err.Error(), Permanent: true}}
 	}
-	return orchestration.Outcome{Result: r.result}
+	return orchestration.Outcome{Result: result}
 }
 
 // InvalidResultError says that a result cannot be encoded as JSON; trying again would not help.

@@ -103,11 +103,12 @@ func (l *leases) beat(ctx context.Context) {
 	defer l.mu.Unlock()
 	for _, step := range steps {
 		h := l.held[step]
+		renewed, ours := kept[step]
 		switch {
 		case h == nil:
-		case kept[step]:
+		case renewed:
 			h.until = asked.Add(l.length - l.margin())
-		default:
+		case !ours:
 			h.cancel(ErrLeaseLost)
 		}
 	}
@@ -120,7 +121,7 @@ func (l *leases) expire() {
 	defer l.mu.Unlock()
 	for _, h := range l.held {
 		if now.After(h.until) {
-			h.cancel(ErrLeaseLost)
+			h.cancel(errLeaseExpired)
 		}
 	}
 }

@@ -51,6 +51,8 @@ func (p *promoter) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	p.lookedAt, p.sweptAt = time.Now(), time.Now()
+	// Workers that live renew in this time what ended while the database, and perhaps this process, was away.
+	p.patience = time.Now().Add(p.runner.config.Lease / 2)
 	tickAt := time.Now()
 	for {
 		select {
@@ -114,23 +116,34 @@ func (p *promoter) notice(now time.Time) {
 	p.lookedAt = now
 }
 
+// promote hands due retries to the committer, which halves what fails: one task that cannot be advanced must not keep the
+// others.
 func (p *promoter) promote(ctx context.Context) {
 	r := p.runner
-	var effects *orchestration.Effects
-	var n int
-	err := db.InTx(ctx, r.pool, "promote", func(ctx context.Context, tx pgx.Tx) (err error) {
-		n, effects, err = r.engine.Promote(ctx, tx)
-		return err
-	})
+	items, err := r.engine.DueRetries(ctx, r.pool)
 	if err != nil {
 		r.logger.WarnContext(ctx, "promote", slog.Any("error", err))
 		return
 	}
-	r.After(ctx, effects)
-	if n > 0 { // there may be more, or something due in a moment
-		p.arm(time.Millisecond)
+	if len(items) == 0 {
+		return
 	}
-	r.logger.DebugContext(ctx, "retries and delayed starts", slog.Int("count", n))
+	if err := r.advances.doAll(ctx, items); err != nil {
+		r.logger.WarnContext(ctx, "promote", slog.Int("steps", len(items)), slog.Any("error", err))
+		return
+	}
+	p.arm(time.Millisecond) // there may be more, or something due in a moment
+	r.logger.DebugContext(ctx, "retries dispatched", slog.Int("steps", len(items)))
+}
+
+// startDelayed makes River's jobs of delayed tasks available, and wakes those that wait for them.
+func (p *promoter) startDelayed(ctx context.Context) {
+	effects, err := p.runner.engine.StartDelayed(ctx, p.runner.pool)
+	if err != nil {
+		p.runner.logger.WarnContext(ctx, "start delayed tasks", slog.Any("error", err))
+		return
+	}
+	p.runner.After(ctx, effects)
 }
 
 func (p *promoter) reap(ctx context.Context) {

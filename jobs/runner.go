@@ -140,6 +140,9 @@ func (r *Runner) openPools(ctx context.Context) error {
 			}
 			config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
 			config.ConnConfig.RuntimeParams["jit"] = "off"
+			// A row that somebody holds must not hold a whole batch for long: it fails, is halved, and goes on without.
+			config.ConnConfig.RuntimeParams["lock_timeout"] = "3s"
+			config.ConnConfig.RuntimeParams["statement_timeout"] = "25s"
 		}
 		pool, err := pgxpool.NewWithConfig(ctx, config)
 		if err != nil {
@@ -341,7 +344,9 @@ func (r *Runner) renew(ctx context.Context, held []orchestration.Dispatch) (map[
 	}
 	still := make(map[orchestration.Dispatch]bool, len(held))
 	for _, step := range held {
-		still[step] = kept[step.StepID]
+		if renewed, ok := kept[step.StepID]; ok {
+			still[step] = renewed
+		}
 	}
 	return still, nil
 }

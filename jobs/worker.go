@@ -67,17 +67,20 @@ type executeWorker struct {
 // elsewhereDelay is how long a step waits for a process that has its handler, when this one fetched it and has not.
 const elsewhereDelay = 250 * time.Millisecond
 
+// turnDelay is how long a step on its last chance waits for another one's turn to end.
+const turnDelay = 2 * time.Second
+
 // Work claims the step, runs its handler, and stores the outcome. A River error from here means that infrastructure failed:
 // the handler's failures are results.
 func (w *executeWorker) Work(ctx context.Context, job *river.Job[executeArgs]) error {
 	r := w.runner
 	handler := r.config.Handlers[job.Args.Handler]
-	if handler == nil && r.servedElsewhere(ctx, job.Args.Handler) {
+	if handler == nil && r.servedElsewhere(ctx, job) {
 		return river.JobSnooze(elsewhereDelay) //nolint:wrapcheck // River knows it by its type
 	}
 	pass, turn := r.awaitTurn(ctx, job.Args.Losses)
 	if !turn {
-		return river.JobSnooze(elsewhereDelay) //nolint:wrapcheck // River knows it by its type
+		return river.JobSnooze(turnDelay) //nolint:wrapcheck // River knows it by its type
 	}
 	defer pass()
 	asked := time.Now()
@@ -101,7 +104,8 @@ func (w *executeWorker) Work(ctx context.Context, job *river.Job[executeArgs]) e
 
 // awaitTurn lets the steps on their last chance run one at a time in a process. One that kills its worker takes all that runs
 // beside it along; those would be given up with it, as often as they are dispatched together. The wait is before the claim:
-// who waits is not lost. pass ends the turn; false means that it did not come soon.
+// who waits is not lost. pass ends the turn, which is over after one lease anyway: what has not killed by then may run beside
+// others. False means that the turn did not come soon.
 func (r *Runner) awaitTurn(ctx context.Context, losses int) (pass func(), turn bool) {
 	if losses == 0 || losses < r.engine.MaxLosses-1 {
 		return func() {}, true
@@ -110,7 +114,9 @@ func (r *Runner) awaitTurn(ctx context.Context, losses int) (pass func(), turn b
 	defer patience.Stop()
 	select {
 	case r.lastChance <- struct{}{}:
-		return sync.OnceFunc(func() { <-r.lastChance }), true
+		pass := sync.OnceFunc(func() { <-r.lastChance })
+		over := time.AfterFunc(r.config.Lease, pass)
+		return func() { over.Stop(); pass() }, true
 	case <-patience.C:
 	case <-ctx.Done():
 	}
@@ -136,7 +142,7 @@ func (r *Runner) execute(
 	// A failure after the context was taken away is not the handler's: it uses up no attempt. If the step has gone to another
 	// worker, or was cancelled, the hand-back changes nothing.
 	if outcome.Failure != nil && held.Err() != nil && (r.stopping.Load() || errors.Is(context.Cause(held), ErrLeaseLost)) {
-		return started, nil, r.handBack(ctx, step)
+		return started, nil, r.handBack(ctx, step, errors.Is(context.Cause(held), errLeaseExpired))
 	}
 	asked = time.Now()
 	done, err := r.store(ctx, step, outcome)
@@ -195,14 +201,14 @@ func (r *Runner) store(ctx context.Context, step *orchestration.Claimed, outcome
 	item := orchestration.Item{
 		Kind: orchestration.ItemResult, TaskID: step.TaskID, Dispatch: step.Dispatch, JobID: step.JobID, Outcome: &outcome,
 	}
-	if r.config.Orchestrate && !r.draining.Load() {
+	if r.config.Orchestrate && !r.draining.Load() && ctx.Err() == nil {
 		item.Offer = &orchestration.Offer{Token: uuid.New(), Step: step, Runs: r.runs}
 	}
 	ctx = context.WithoutCancel(ctx)
 	deadline := time.Now().Add(storePatience * r.config.Lease)
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		done, err := r.stores.do(ctx, item)
-		if err == nil || !db.Unavailable(err) || time.Now().After(deadline) {
+		if err == nil || time.Now().After(deadline) || !(db.Unavailable(err) || errors.Is(err, errNoAnswer)) {
 			return done, err
 		}
 		timer := time.NewTimer(wait)
@@ -210,12 +216,18 @@ func (r *Runner) store(ctx context.Context, step *orchestration.Claimed, outcome
 	}
 }
 
-// handBack returns a step that this process will not finish, so that another can start it at once.
-func (r *Runner) handBack(ctx context.Context, step *orchestration.Claimed) error {
-	ctx = context.WithoutCancel(ctx)
+// handBack returns a step that this process will not finish, so that another can start it at once. One whose lease could not
+// be renewed counts as lost: what starves its own worker must not do so for ever.
+func (r *Runner) handBack(ctx context.Context, step *orchestration.Claimed, lost bool) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	release := r.engine.Release
+	if lost {
+		release = r.engine.Lose
+	}
 	var effects *orchestration.Effects
 	err := db.InTx(ctx, r.pool, "release", func(ctx context.Context, tx pgx.Tx) (err error) {
-		effects, err = r.engine.Release(ctx, tx, []orchestration.Dispatch{step.Dispatch})
+		effects, err = release(ctx, tx, []orchestration.Dispatch{step.Dispatch})
 		return err
 	})
 	if err != nil {
@@ -224,6 +236,8 @@ func (r *Runner) handBack(ctx context.Context, step *orchestration.Claimed) erro
 	r.After(ctx, effects)
 	attrs := []slog.Attr{slog.String("task_id", step.TaskID.String()), slog.String("step", step.Name), slog.Int("attempt", step.Attempt)}
 	if len(effects.Queues) == 0 {
+		// Its handler may have stored the result in its own transaction, without waking anyone.
+		r.notifier.wake(&orchestration.Effects{Queues: map[string]bool{orchestration.Queue: true}})
 		r.logger.LogAttrs(ctx, slog.LevelWarn, staleResult, attrs...)
 		return nil
 	}
@@ -231,10 +245,14 @@ func (r *Runner) handBack(ctx context.Context, step *orchestration.Claimed) erro
 	return nil
 }
 
-// servedElsewhere asks whether another live process has the handler. If that is not known, it is assumed.
-func (r *Runner) servedElsewhere(ctx context.Context, handler string) bool {
-	served, err := r.engine.River.Queries(r.reserved).HandlersServed(ctx, dbsqlc.HandlersServedParams{
-		AliveSeconds: processAlive.Seconds(), Self: r.config.ID, Handlers: []string{handler},
+// handlerGrace, in leases, is how long a step may be without any live worker for it before it fails: in a rolling deploy the
+// right one is on its way.
+const handlerGrace = 2
+
+// servedElsewhere asks whether another live process has the handler, or may soon have it. If that is not known, it is assumed.
+func (r *Runner) servedElsewhere(ctx context.Context, job *river.Job[executeArgs]) bool {
+	row, err := r.engine.River.Queries(r.pool).HandlerServed(ctx, dbsqlc.HandlerServedParams{
+		AliveSeconds: processAlive.Seconds(), Self: r.config.ID, Queue: job.Queue, Handler: job.Args.Handler, JobID: job.ID,
 	})
-	return err != nil || len(served) > 0
+	return err != nil || row.Served || row.AgeSeconds < (handlerGrace*r.config.Lease).Seconds()
 }

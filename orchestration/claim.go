@@ -190,21 +190,21 @@ func (e *Engine) StoreResults(ctx context.Context, tx pgx.Tx, items []Item) (*Ef
 	return effects, e.findReplays(ctx, q, items, effects)
 }
 
-// Heartbeat renews the leases of what a worker holds and returns what it still holds. The others are lost: taken back,
-// cancelled or resolved.
+// Heartbeat renews the leases of what a worker holds. A step missing from the answer is lost: taken back, cancelled or
+// resolved. One that is there with false is still held, but was not renewed: another transaction has its row.
 func (e *Engine) Heartbeat(ctx context.Context, tx pgx.Tx, lease time.Duration, held []Dispatch) (map[uuid.UUID]bool, error) {
 	p := dbsqlc.StepHeartbeatParams{LeaseSeconds: lease.Seconds()}
 	for _, h := range held {
 		p.StepIds = append(p.StepIds, h.StepID)
 		p.ClaimNos = append(p.ClaimNos, h.ClaimNo)
 	}
-	ids, err := e.queries(tx).StepHeartbeat(ctx, p)
+	rows, err := e.queries(tx).StepHeartbeat(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("renew leases: %w", err)
 	}
-	kept := make(map[uuid.UUID]bool, len(ids))
-	for _, id := range ids {
-		kept[id] = true
+	kept := make(map[uuid.UUID]bool, len(rows))
+	for _, row := range rows {
+		kept[row.ID] = row.Renewed
 	}
 	return kept, nil
 }

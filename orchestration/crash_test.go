@@ -21,14 +21,18 @@ func TestACrashAtAnyPointOfAnyFlowChangesNothingInTheEnd(t *testing.T) {
 			t.Parallel()
 			d := newDriver(t, dbtest.Pool(t))
 			d.register(s)
-			var covered int
+			var flows, covered int
 			for _, f := range allFlows() {
+				if f.variant && s.name != "chain" && rounds(0, 1) == 0 {
+					continue
+				}
 				points := crashEverywhere(d, s, f)
 				t.Logf("S48 %s, %s: %d points %v", s.name, f.name, len(points), points)
 				covered += len(points)
+				flows++
 			}
 			d.healthy(s.name)
-			t.Logf("S48 crash points ok shape=%s flows=%d points=%d", s.name, len(allFlows()), covered)
+			t.Logf("S48 crash points ok shape=%s flows=%d points=%d", s.name, flows, covered)
 		})
 	}
 }

@@ -35,6 +35,11 @@ func (e *Engine) Release(ctx context.Context, tx pgx.Tx, dispatches []Dispatch) 
 	return e.giveBack(ctx, tx, dispatches, false)
 }
 
+// Lose gives up steps whose lease their own worker could not renew: as if they had been reaped.
+func (e *Engine) Lose(ctx context.Context, tx pgx.Tx, dispatches []Dispatch) (*Effects, error) {
+	return e.giveBack(ctx, tx, dispatches, true)
+}
+
 func (e *Engine) giveBack(ctx context.Context, tx pgx.Tx, dispatches []Dispatch, lost bool) (*Effects, error) {
 	effects := newEffects()
 	if len(dispatches) == 0 {
@@ -83,16 +88,37 @@ func (e *Engine) NextDue(ctx context.Context, q dbsqlc.DBTX) (Due, error) {
 	return Due{Next: time.Duration(row.Seconds * float64(time.Second)), Starts: row.Starts, Expired: row.Expired}, nil
 }
 
-// Promote dispatches the retries whose time has come, and lets delayed tasks start. It returns how many of both there were.
-func (e *Engine) Promote(ctx context.Context, tx pgx.Tx) (int, *Effects, error) {
-	q := e.queries(tx)
-	rows, err := q.StepDue(ctx, batchLimit)
+// DueRetries finds the retries whose time has come, as items to advance. Steps of tasks that another transaction holds are
+// left for the next look. conn is a pool: the locks that tell must not last.
+func (e *Engine) DueRetries(ctx context.Context, conn dbsqlc.DBTX) ([]Item, error) {
+	rows, err := e.River.Queries(conn).StepDue(ctx, batchLimit)
 	if err != nil {
-		return 0, nil, fmt.Errorf("find due retries: %w", err)
+		return nil, fmt.Errorf("find due retries: %w", err)
 	}
 	items := make([]Item, len(rows))
 	for i, row := range rows {
 		items[i] = Item{Kind: ItemRetryDue, TaskID: row.TaskID, Dispatch: Dispatch{StepID: row.ID}}
+	}
+	return items, nil
+}
+
+// StartDelayed lets the tasks start whose run_at has come, and wakes the orchestrators.
+func (e *Engine) StartDelayed(ctx context.Context, conn dbsqlc.DBTX) (*Effects, error) {
+	if _, err := e.River.Queries(conn).TaskDueMany(ctx, batchLimit); err != nil {
+		return nil, fmt.Errorf("start delayed tasks: %w", err)
+	}
+	effects := newEffects()
+	effects.Queues[Queue] = true
+	return effects, nil
+}
+
+// Promote dispatches the retries whose time has come, and lets delayed tasks start, in one transaction: for repairs and
+// tests. It returns how many of both there were.
+func (e *Engine) Promote(ctx context.Context, tx pgx.Tx) (int, *Effects, error) {
+	q := e.queries(tx)
+	items, err := e.DueRetries(ctx, tx)
+	if err != nil {
+		return 0, nil, err
 	}
 	effects := newEffects()
 	if len(items) > 0 {
@@ -100,14 +126,14 @@ func (e *Engine) Promote(ctx context.Context, tx pgx.Tx) (int, *Effects, error) 
 			return 0, nil, err
 		}
 	}
-	started, err := q.TaskDueMany(ctx)
+	started, err := q.TaskDueMany(ctx, batchLimit)
 	if err != nil {
 		return 0, nil, fmt.Errorf("start delayed tasks: %w", err)
 	}
 	if started > 0 {
 		effects.Queues[Queue] = true
 	}
-	return len(rows) + int(started), effects, nil
+	return len(items) + int(started), effects, nil
 }
 
 // SweepCursor remembers how far the sweep has looked; each pass takes the next slice and begins again at the end.

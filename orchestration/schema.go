@@ -58,6 +58,12 @@ func compileSchema(definition map[string]any) (*inputSchema, error) {
 	return &inputSchema{schema}, nil
 }
 
+// CheckInputSchema verifies that a template's input_schema is a JSON Schema that stands alone.
+func CheckInputSchema(definition map[string]any) error {
+	_, err := compileSchema(definition)
+	return err
+}
+
 // CheckContext verifies a task's context against the template's input_schema; the error is a *ContextError. No template
 // accepts anything.
 func (t *Template) CheckContext(context []byte) error {

@@ -1,18 +1,23 @@
--- StepHeartbeat renews the leases of one process in one statement. An id missing from the answer has lost its lease.
+-- StepHeartbeat renews the leases of one process in one statement. A step missing from the answer is lost. One whose row
+-- another transaction holds is not waited for, or all the others would wait with it: it is still held, and not renewed.
 -- name: StepHeartbeat :many
-WITH mine AS (
+WITH held AS (
     SELECT s.id
       FROM (SELECT unnest(@step_ids::uuid[]) AS step_id, unnest(@claim_nos::integer[]) AS claim_no) c
       JOIN tasker.steps s ON s.id = c.step_id
      WHERE s.claim_no = c.claim_no AND s.state = 'in_progress'
-     ORDER BY s.id
-       FOR NO KEY UPDATE OF s
+), free AS (
+    SELECT s.id FROM held JOIN tasker.steps s ON s.id = held.id WHERE s.state = 'in_progress' ORDER BY s.id FOR NO KEY UPDATE OF s SKIP LOCKED
+), renewed AS (
+    UPDATE tasker.steps s
+       SET lease_expires_at = now() + make_interval(secs => @lease_seconds::float8)
+      FROM free
+     WHERE s.id = free.id
+    RETURNING s.id
 )
-UPDATE tasker.steps s
-   SET lease_expires_at = now() + make_interval(secs => @lease_seconds::float8)
-  FROM mine
- WHERE s.id = mine.id
-RETURNING s.id;
+SELECT held.id, (renewed.id IS NOT NULL)::boolean AS renewed
+  FROM held
+  LEFT JOIN renewed ON renewed.id = held.id;
 
 -- name: ProcessHeartbeat :exec
 INSERT INTO tasker.processes (id, queues, handlers) VALUES (@id, @queues::text[], @handlers::text[])
@@ -21,11 +26,13 @@ INSERT INTO tasker.processes (id, queues, handlers) VALUES (@id, @queues::text[]
 -- name: ProcessDelete :exec
 DELETE FROM tasker.processes WHERE id = @id OR seen_at < now() - interval '1 hour';
 
--- HandlersServed tells which handlers some other live process has.
--- name: HandlersServed :many
-SELECT DISTINCT h.handler::text AS handler
+-- HandlerServed tells whether some other live process works the queue and has the handler, and how long its job has been there.
+-- name: HandlerServed :one
+SELECT (count(*) > 0)::boolean AS served,
+       coalesce((SELECT extract(epoch FROM now() - j.created_at) FROM /* TEMPLATE: schema */river_job j WHERE j.id = @job_id::bigint), 0)::float8 AS age_seconds
   FROM tasker.processes p, unnest(p.handlers) AS h(handler)
- WHERE p.seen_at > now() - make_interval(secs => @alive_seconds::float8) AND p.id <> @self::text AND h.handler = ANY (@handlers::text[]);
+ WHERE p.seen_at > now() - make_interval(secs => @alive_seconds::float8) AND p.id <> @self::text
+   AND @queue::text = ANY (p.queues) AND h.handler = @handler::text;
 
 -- StepExpired finds leases that ended, for the reaper.
 -- name: StepExpired :many
@@ -92,19 +99,28 @@ WITH back AS (
 )
 SELECT s.id, s.task_id, s.claim_no, s.state, s.queue FROM step s;
 
--- StepDue finds retries whose time has come.
+-- TxIdleLimit ends the caller's transaction, and with it the locks it holds, if its process vanishes before the commit.
+-- name: TxIdleLimit :exec
+SELECT set_config('idle_in_transaction_session_timeout', @milliseconds::text, true);
+
+-- StepDue finds retries whose time has come, of tasks that nobody holds. It is run by itself: its locks last no longer.
 -- name: StepDue :many
-SELECT id, task_id FROM tasker.steps WHERE retry_at <= now() ORDER BY retry_at LIMIT @max;
+SELECT s.id, s.task_id
+  FROM tasker.steps s
+  JOIN tasker.tasks t ON t.id = s.task_id
+ WHERE s.retry_at <= now()
+ ORDER BY s.retry_at
+ LIMIT @max
+   FOR NO KEY UPDATE OF t SKIP LOCKED;
 
 -- NextDue tells how long the promoter and the reaper may sleep, by the database's clock, and whether there is something to do
--- already: a delayed task whose job River has not made available yet, or a lease that has ended.
+-- already: a delayed task whose time has come, or a lease that has ended.
 -- name: NextDue :one
 SELECT (extract(epoch FROM coalesce(least(
            (SELECT min(s.retry_at) FROM tasker.steps s WHERE s.retry_at IS NOT NULL),
            (SELECT min(t.run_at) FROM tasker.tasks t WHERE t.state = 'pending' AND t.run_at > now())), now() + interval '1 hour')
        - clock_timestamp()))::float8 AS seconds,
-       EXISTS (SELECT 1 FROM tasker.tasks t JOIN /* TEMPLATE: schema */river_job j ON j.id = t.enqueue_job_id
-                WHERE t.state = 'pending' AND t.run_at <= now() AND j.state = 'scheduled')::boolean AS starts,
+       EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.state = 'pending' AND t.run_at <= now())::boolean AS starts,
        EXISTS (SELECT 1 FROM tasker.steps s WHERE s.lease_expires_at < now())::boolean AS expired;
 
 -- NotifyMany wakes other processes, after the commit that gave them work.

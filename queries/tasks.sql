@@ -32,7 +32,7 @@ UPDATE tasker.tasks t
        failure = CASE WHEN c.failure <> '' THEN c.failure::jsonb WHEN c.to_state = 'error' THEN t.failure END,
        started_at = coalesce(t.started_at, now()),
        finished_at = CASE WHEN c.to_state IN ('complete', 'error', 'cancelled', 'resolved_manually')
-                          THEN coalesce(t.finished_at, now()) END,
+                          THEN CASE WHEN t.state = c.to_state THEN t.finished_at ELSE now() END END,
        updated_at = now()
   FROM change c
  WHERE t.id = c.id;
@@ -41,15 +41,12 @@ UPDATE tasker.tasks t
 -- name: TaskDueMany :execrows
 UPDATE /* TEMPLATE: schema */river_job j
    SET state = 'available'
-  FROM tasker.tasks t
- WHERE t.state = 'pending' AND t.run_at <= now()
-   AND j.id = t.enqueue_job_id AND j.state = 'scheduled';
-
--- name: TaskJobs :many
-SELECT j.id, j.state::text AS state
-  FROM /* TEMPLATE: schema */river_job j
- WHERE j.id = ANY (@job_ids::bigint[])
- ORDER BY j.id;
+ WHERE j.id IN (SELECT r.id
+                  FROM (SELECT t.enqueue_job_id FROM tasker.tasks t WHERE t.state = 'pending' AND t.run_at <= now() ORDER BY t.run_at LIMIT @max) due
+                  JOIN /* TEMPLATE: schema */river_job r ON r.id = due.enqueue_job_id
+                 WHERE r.state = 'scheduled'
+                 ORDER BY r.id
+                   FOR UPDATE OF r SKIP LOCKED);
 
 -- TaskRestart sends a task that ended before it had steps through its first enqueue again.
 -- name: TaskRestart :exec

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,7 +68,9 @@ func (f *doctorFlags) run(cmd *cobra.Command, g *globals, c *tasker.Client) erro
 		printChecks(cmd.OutOrStdout(), checks)
 	}
 	if len(f.repair) > 0 {
-		return f.mend(cmd, c, checks)
+		if checks, err = f.mend(cmd, c, checks); err != nil {
+			return err
+		}
 	}
 	if n := violations(checks); n > 0 {
 		return codedError{fmt.Errorf("%d of the invariants are broken", n), exitViolations}
@@ -103,38 +107,48 @@ func printChecks(w io.Writer, checks []tasker.Check) {
 }
 
 // mend repairs what is broken among the named checks, and examines again.
-func (f *doctorFlags) mend(cmd *cobra.Command, c *tasker.Client, checks []tasker.Check) error {
-	var broken []string
-	for _, check := range checks {
-		if !f.named(check.ID) {
-			continue
-		}
-		switch {
-		case !check.Repairable && f.repair[0] != "all":
-			return usageError{fmt.Errorf("%s cannot be repaired by dispatching again; see docs/guarantees.md", check.ID)}
-		case check.Repairable && len(check.Found) > 0:
-			broken = append(broken, check.ID)
-		}
+func (f *doctorFlags) mend(cmd *cobra.Command, c *tasker.Client, checks []tasker.Check) ([]tasker.Check, error) {
+	broken, err := f.broken(checks)
+	if err != nil {
+		return nil, err
 	}
-	if len(broken) == 0 || f.dryRun {
-		fmt.Fprintf(cmd.ErrOrStderr(), "would repair: %v\n", broken)
-		return nil
+	if len(broken) == 0 {
+		fmt.Fprintln(cmd.ErrOrStderr(), "nothing to repair")
+		return checks, nil
+	}
+	if f.dryRun {
+		fmt.Fprintln(cmd.ErrOrStderr(), "would repair", strings.Join(broken, ", "))
+		return checks, nil
 	}
 	done, err := c.Repair(cmd.Context(), broken, f.age)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, line := range done {
 		fmt.Fprintln(cmd.ErrOrStderr(), line)
 	}
-	return nil
+	return c.Doctor(cmd.Context(), f.age, f.maxRows)
 }
 
-func (f *doctorFlags) named(id string) bool {
-	for _, name := range f.repair {
-		if name == id || name == "all" {
-			return true
+// broken returns the named checks that found something.
+func (f *doctorFlags) broken(checks []tasker.Check) ([]string, error) {
+	all := slices.Contains(f.repair, "all")
+	known := map[string]bool{"all": true}
+	var broken []string
+	for _, check := range checks {
+		known[check.ID] = true
+		named := slices.Contains(f.repair, check.ID)
+		if named && !check.Repairable {
+			return nil, usageError{fmt.Errorf("%s cannot be repaired by dispatching again; see docs/guarantees.md", check.ID)}
+		}
+		if (named || all) && check.Repairable && len(check.Found) > 0 {
+			broken = append(broken, check.ID)
 		}
 	}
-	return false
+	for _, name := range f.repair {
+		if !known[name] {
+			return nil, usageError{fmt.Errorf("--repair: there is no check %q", name)}
+		}
+	}
+	return broken, nil
 }

@@ -180,7 +180,7 @@ func exitCode(ctx context.Context, root *cobra.Command, err error) int {
 
 func printError(w io.Writer, err error) {
 	if text := err.Error(); text != "" {
-		fmt.Fprintln(w, "✗", text)
+		fmt.Fprintln(w, "✗", plain(text)) // it may quote a handler's
 	}
 }
 

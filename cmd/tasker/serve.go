@@ -94,12 +94,12 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	defer stopHTTP()
 	url, stopPostgres, err := f.postgres(ctx, cmd, config.Logger)
 	if err != nil || url == "" {
-		return err
+		return started(ctx, err)
 	}
 	defer stopPostgres()
 	pool, err := f.open(ctx, url, config.Logger)
 	if err != nil {
-		return err
+		return started(ctx, err)
 	}
 	defer pool.Close()
 	client, err := tasker.NewClient(pool, config)
@@ -107,7 +107,7 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		return usageError{err}
 	}
 	if err := client.Start(ctx); err != nil {
-		return fmt.Errorf("start: %w", err)
+		return started(ctx, fmt.Errorf("start: %w", err))
 	}
 	if err := status.up(pool, client, config.Logger); err != nil {
 		return errors.Join(err, client.Stop(context.WithoutCancel(ctx)))
@@ -120,6 +120,14 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		return fmt.Errorf("stop: %w", err)
 	}
 	return nil
+}
+
+// started makes an end that was asked for during the start a success, as it is later on.
+func started(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 // handlers are what the templates call. It is a variable for the tests, which add steps that take time.

@@ -317,3 +317,10 @@ func alter(t *testing.T, url, sql string, args ...any) {
 	_, err = conn.Exec(t.Context(), sql, args...)
 	require.NoError(t, err)
 }
+
+func decodeText[T any](t *testing.T, text string) T {
+	t.Helper()
+	var value T
+	require.NoError(t, json.Unmarshal([]byte(text), &value), text)
+	return value
+}

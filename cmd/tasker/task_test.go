@@ -93,7 +93,7 @@ func TestTasksAreListedAndShown(t *testing.T) {
 	var history []tasker.Change
 	s.decode(&history, "task", "show", done, "--history", "-o", "json")
 	require.Equal(t, "complete", history[len(history)-1].To)
-	require.Contains(t, s.fails(exitUsage, "task", "show", "abc"), "last four characters")
+	require.Contains(t, s.fails(exitNotFound, "task", "show", "abc"), "last four characters")
 }
 
 func TestWhatSteersATerminalIsNotPrinted(t *testing.T) {

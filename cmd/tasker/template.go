@@ -172,9 +172,9 @@ func ranks(w io.Writer, graph *dag.Graph) error {
 			if rank[name] == level {
 				waits := strings.Join(graph.Parents(name), ", ")
 				if waits != "" {
-					waits = "← " + waits
+					waits = "\t← " + waits
 				}
-				fmt.Fprintf(table, "%d\t%s\t%s\n", level+1, name, waits)
+				fmt.Fprintf(table, "%d\t%s%s\n", level+1, name, waits)
 			}
 		}
 	}

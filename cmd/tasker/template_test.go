@@ -59,7 +59,7 @@ func TestTemplatesAreValidatedWithoutADatabase(t *testing.T) {
 	s.write("cycle.yaml", strings.Replace(slow, "  - name: one\n", "  - name: one\n    dependencies: [two]\n", 1))
 	s.write("typo.yml", strings.Replace(slow, "dependencies", "dependences", 1))
 	require.Equal(t, "✓ slow.yaml: test_slow/slow@1.0.0, 2 steps\n", s.ok("template", "validate", "slow.yaml"))
-	require.Equal(t, "1  one  \n2  two  ← one\n", s.ok("template", "graph", "slow.yaml"))
+	require.Equal(t, "1  one\n2  two  ← one\n", s.ok("template", "graph", "slow.yaml"))
 	require.Equal(t, "graph TD\n    s0[\"one\"]\n    s1[\"two\"]\n    s0 --> s1\n", s.ok("template", "graph", "slow.yaml", "--format", "mermaid"))
 
 	r := s.tasker("template", "validate", "cycle.yaml", "slow.yaml", "typo.yml", "absent.yaml")

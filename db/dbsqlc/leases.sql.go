@@ -11,37 +11,39 @@ import (
 	"github.com/google/uuid"
 )
 
-const handlersServed = `-- name: HandlersServed :many
-SELECT DISTINCT h.handler::text AS handler
+const handlerServed = `-- name: HandlerServed :one
+SELECT (count(*) > 0)::boolean AS served,
+       coalesce((SELECT extract(epoch FROM now() - j.created_at) FROM /* TEMPLATE: schema */river_job j WHERE j.id = $1::bigint), 0)::float8 AS age_seconds
   FROM tasker.processes p, unnest(p.handlers) AS h(handler)
- WHERE p.seen_at > now() - make_interval(secs => $1::float8) AND p.id <> $2::text AND h.handler = ANY ($3::text[])
+ WHERE p.seen_at > now() - make_interval(secs => $2::float8) AND p.id <> $3::text
+   AND $4::text = ANY (p.queues) AND h.handler = $5::text
 `
 
-type HandlersServedParams struct {
+type HandlerServedParams struct {
+	JobID        int64
 	AliveSeconds float64
 	Self         string
-	Handlers     []string
+	Queue        string
+	Handler      string
 }
 
-// HandlersServed tells which handlers some other live process has.
-func (q *Queries) HandlersServed(ctx context.Context, arg HandlersServedParams) ([]string, error) {
-	rows, err := q.db.Query(ctx, handlersServed, arg.AliveSeconds, arg.Self, arg.Handlers)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []string
-	for rows.Next() {
-		var handler string
-		if err := rows.Scan(&handler); err != nil {
-			return nil, err
-		}
-		items = append(items, handler)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+type HandlerServedRow struct {
+	Served     bool
+	AgeSeconds float64
+}
+
+// HandlerServed tells whether some other live process works the queue and has the handler, and how long its job has been there.
+func (q *Queries) HandlerServed(ctx context.Context, arg HandlerServedParams) (HandlerServedRow, error) {
+	row := q.db.QueryRow(ctx, handlerServed,
+		arg.JobID,
+		arg.AliveSeconds,
+		arg.Self,
+		arg.Queue,
+		arg.Handler,
+	)
+	var i HandlerServedRow
+	err := row.Scan(&i.Served, &i.AgeSeconds)
+	return i, err
 }
 
 const nextDue = `-- name: NextDue :one
@@ -49,8 +51,7 @@ SELECT (extract(epoch FROM coalesce(least(
            (SELECT min(s.retry_at) FROM tasker.steps s WHERE s.retry_at IS NOT NULL),
            (SELECT min(t.run_at) FROM tasker.tasks t WHERE t.state = 'pending' AND t.run_at > now())), now() + interval '1 hour')
        - clock_timestamp()))::float8 AS seconds,
-       EXISTS (SELECT 1 FROM tasker.tasks t JOIN /* TEMPLATE: schema */river_job j ON j.id = t.enqueue_job_id
-                WHERE t.state = 'pending' AND t.run_at <= now() AND j.state = 'scheduled')::boolean AS starts,
+       EXISTS (SELECT 1 FROM tasker.tasks t WHERE t.state = 'pending' AND t.run_at <= now())::boolean AS starts,
        EXISTS (SELECT 1 FROM tasker.steps s WHERE s.lease_expires_at < now())::boolean AS expired
 `
 
@@ -61,7 +62,7 @@ type NextDueRow struct {
 }
 
 // NextDue tells how long the promoter and the reaper may sleep, by the database's clock, and whether there is something to do
-// already: a delayed task whose job River has not made available yet, or a lease that has ended.
+// already: a delayed task whose time has come, or a lease that has ended.
 func (q *Queries) NextDue(ctx context.Context) (NextDueRow, error) {
 	row := q.db.QueryRow(ctx, nextDue)
 	var i NextDueRow
@@ -110,7 +111,13 @@ func (q *Queries) ProcessHeartbeat(ctx context.Context, arg ProcessHeartbeatPara
 }
 
 const stepDue = `-- name: StepDue :many
-SELECT id, task_id FROM tasker.steps WHERE retry_at <= now() ORDER BY retry_at LIMIT $1
+SELECT s.id, s.task_id
+  FROM tasker.steps s
+  JOIN tasker.tasks t ON t.id = s.task_id
+ WHERE s.retry_at <= now()
+ ORDER BY s.retry_at
+ LIMIT $1
+   FOR NO KEY UPDATE OF t SKIP LOCKED
 `
 
 type StepDueRow struct {
@@ -118,7 +125,7 @@ type StepDueRow struct {
 	TaskID uuid.UUID
 }
 
-// StepDue finds retries whose time has come.
+// StepDue finds retries whose time has come, of tasks that nobody holds. It is run by itself: its locks last no longer.
 func (q *Queries) StepDue(ctx context.Context, max int32) ([]StepDueRow, error) {
 	rows, err := q.db.Query(ctx, stepDue, max)
 	if err != nil {
@@ -278,44 +285,64 @@ func (q *Queries) StepGiveBackMany(ctx context.Context, arg StepGiveBackManyPara
 }
 
 const stepHeartbeat = `-- name: StepHeartbeat :many
-WITH mine AS (
+WITH held AS (
     SELECT s.id
-      FROM (SELECT unnest($2::uuid[]) AS step_id, unnest($3::integer[]) AS claim_no) c
+      FROM (SELECT unnest($1::uuid[]) AS step_id, unnest($2::integer[]) AS claim_no) c
       JOIN tasker.steps s ON s.id = c.step_id
      WHERE s.claim_no = c.claim_no AND s.state = 'in_progress'
-     ORDER BY s.id
-       FOR NO KEY UPDATE OF s
+), free AS (
+    SELECT s.id FROM held JOIN tasker.steps s ON s.id = held.id WHERE s.state = 'in_progress' ORDER BY s.id FOR NO KEY UPDATE OF s SKIP LOCKED
+), renewed AS (
+    UPDATE tasker.steps s
+       SET lease_expires_at = now() + make_interval(secs => $3::float8)
+      FROM free
+     WHERE s.id = free.id
+    RETURNING s.id
 )
-UPDATE tasker.steps s
-   SET lease_expires_at = now() + make_interval(secs => $1::float8)
-  FROM mine
- WHERE s.id = mine.id
-RETURNING s.id
+SELECT held.id, (renewed.id IS NOT NULL)::boolean AS renewed
+  FROM held
+  LEFT JOIN renewed ON renewed.id = held.id
 `
 
 type StepHeartbeatParams struct {
-	LeaseSeconds float64
 	StepIds      []uuid.UUID
 	ClaimNos     []int32
+	LeaseSeconds float64
 }
 
-// StepHeartbeat renews the leases of one process in one statement. An id missing from the answer has lost its lease.
-func (q *Queries) StepHeartbeat(ctx context.Context, arg StepHeartbeatParams) ([]uuid.UUID, error) {
-	rows, err := q.db.Query(ctx, stepHeartbeat, arg.LeaseSeconds, arg.StepIds, arg.ClaimNos)
+type StepHeartbeatRow struct {
+	ID      uuid.UUID
+	Renewed bool
+}
+
+// StepHeartbeat renews the leases of one process in one statement. A step missing from the answer is lost. One whose row
+// another transaction holds is not waited for, or all the others would wait with it: it is still held, and not renewed.
+func (q *Queries) StepHeartbeat(ctx context.Context, arg StepHeartbeatParams) ([]StepHeartbeatRow, error) {
+	rows, err := q.db.Query(ctx, stepHeartbeat, arg.StepIds, arg.ClaimNos, arg.LeaseSeconds)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []uuid.UUID
+	var items []StepHeartbeatRow
 	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
+		var i StepHeartbeatRow
+		if err := rows.Scan(&i.ID, &i.Renewed); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
 	return items, nil
+}
+
+const txIdleLimit = `-- name: TxIdleLimit :exec
+SELECT set_config('idle_in_transaction_session_timeout', $1::text, true)
+`
+
+// TxIdleLimit ends the caller's transaction, and with it the locks it holds, if its process vanishes before the commit.
+func (q *Queries) TxIdleLimit(ctx context.Context, milliseconds string) error {
+	_, err := q.db.Exec(ctx, txIdleLimit, milliseconds)
+	return err
 }

@@ -248,12 +248,14 @@ func (q *Queries) StepUncarried(ctx context.Context, arg StepUncarriedParams) ([
 const taskUncarriedMany = `-- name: TaskUncarriedMany :execrows
 WITH lost AS (
     SELECT t.id
-      FROM tasker.tasks t
+      FROM (SELECT p.id FROM tasker.tasks p
+             WHERE p.state = 'pending' AND coalesce(p.run_at, p.created_at) < now() - make_interval(secs => $1::float8)
+             ORDER BY coalesce(p.run_at, p.created_at)
+             LIMIT $2) oldest
+      JOIN tasker.tasks t ON t.id = oldest.id
       LEFT JOIN /* TEMPLATE: schema */river_job j ON j.id = t.enqueue_job_id
-     WHERE t.state = 'pending' AND coalesce(t.run_at, t.created_at) < now() - make_interval(secs => $1::float8)
-       AND (j.id IS NULL OR j.state IN ('cancelled', 'completed', 'discarded'))
+     WHERE t.state = 'pending' AND (j.id IS NULL OR j.state IN ('cancelled', 'completed', 'discarded'))
      ORDER BY t.id
-     LIMIT $2
        FOR NO KEY UPDATE OF t SKIP LOCKED
 ), task AS (
     UPDATE tasker.tasks t
@@ -273,7 +275,8 @@ type TaskUncarriedManyParams struct {
 	Max          int32
 }
 
-// TaskUncarriedMany gives pending tasks whose tasker_enqueue job is gone or finished a new one.
+// TaskUncarriedMany looks at the pending tasks that wait longest, and gives those whose tasker_enqueue job is gone or
+// finished a new one.
 func (q *Queries) TaskUncarriedMany(ctx context.Context, arg TaskUncarriedManyParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskUncarriedMany, arg.GraceSeconds, arg.Max)
 	if err != nil {

@@ -72,7 +72,7 @@ UPDATE tasker.tasks t
        failure = CASE WHEN c.failure <> '' THEN c.failure::jsonb WHEN c.to_state = 'error' THEN t.failure END,
        started_at = coalesce(t.started_at, now()),
        finished_at = CASE WHEN c.to_state IN ('complete', 'error', 'cancelled', 'resolved_manually')
-                          THEN coalesce(t.finished_at, now()) END,
+                          THEN CASE WHEN t.state = c.to_state THEN t.finished_at ELSE now() END END,
        updated_at = now()
   FROM change c
  WHERE t.id = c.id
@@ -150,50 +150,21 @@ func (q *Queries) TaskCreateMany(ctx context.Context, arg TaskCreateManyParams) 
 const taskDueMany = `-- name: TaskDueMany :execrows
 UPDATE /* TEMPLATE: schema */river_job j
    SET state = 'available'
-  FROM tasker.tasks t
- WHERE t.state = 'pending' AND t.run_at <= now()
-   AND j.id = t.enqueue_job_id AND j.state = 'scheduled'
+ WHERE j.id IN (SELECT r.id
+                  FROM (SELECT t.enqueue_job_id FROM tasker.tasks t WHERE t.state = 'pending' AND t.run_at <= now() ORDER BY t.run_at LIMIT $1) due
+                  JOIN /* TEMPLATE: schema */river_job r ON r.id = due.enqueue_job_id
+                 WHERE r.state = 'scheduled'
+                 ORDER BY r.id
+                   FOR UPDATE OF r SKIP LOCKED)
 `
 
 // TaskDueMany makes the jobs of tasks whose run_at has come available on time; River's scheduler would do it seconds later.
-func (q *Queries) TaskDueMany(ctx context.Context) (int64, error) {
-	result, err := q.db.Exec(ctx, taskDueMany)
+func (q *Queries) TaskDueMany(ctx context.Context, max int32) (int64, error) {
+	result, err := q.db.Exec(ctx, taskDueMany, max)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
-}
-
-const taskJobs = `-- name: TaskJobs :many
-SELECT j.id, j.state::text AS state
-  FROM /* TEMPLATE: schema */river_job j
- WHERE j.id = ANY ($1::bigint[])
- ORDER BY j.id
-`
-
-type TaskJobsRow struct {
-	ID    int64
-	State string
-}
-
-func (q *Queries) TaskJobs(ctx context.Context, jobIds []int64) ([]TaskJobsRow, error) {
-	rows, err := q.db.Query(ctx, taskJobs, jobIds)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []TaskJobsRow
-	for rows.Next() {
-		var i TaskJobsRow
-		if err := rows.Scan(&i.ID, &i.State); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }
 
 const taskLockMany = `-- name: TaskLockMany :many

@@ -320,11 +320,11 @@ CREATE TYPE tasker.task_request AS (
 
 -- Raises the first fault of a batch of requests, in words that say what to do.
 -- +goose StatementBegin
-CREATE FUNCTION tasker.check_task_request(r tasker.task_request, template tasker.templates) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION tasker.check_task_request(r tasker.task_request, template_id uuid, strategy text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     max_context integer := coalesce((SELECT value::integer FROM tasker.settings WHERE name = 'max_context_bytes'), 1048576);
 BEGIN
-    IF template.id IS NULL THEN
+    IF template_id IS NULL THEN
         RAISE EXCEPTION 'unknown template %', concat(r.namespace, '/', r.name, ' version ' || r.version)
             USING ERRCODE = 'TK404', HINT = coalesce(
                 'registered: ' || (SELECT string_agg(format('%s/%s@%s', t.namespace, t.name, t.version), ', ' ORDER BY t.namespace, t.name, t.version)
@@ -332,9 +332,11 @@ BEGIN
                 'no template is registered yet: start a worker that has it');
     ELSIF r.idempotency_key = '' OR length(r.idempotency_key) > 255 THEN
         RAISE EXCEPTION 'idempotency_key must have 1 to 255 characters' USING ERRCODE = 'TK400';
-    ELSIF template.identity_strategy = 'caller_provided' AND r.idempotency_key IS NULL THEN
+    ELSIF strategy = 'caller_provided' AND r.idempotency_key IS NULL THEN
         RAISE EXCEPTION 'template %/% needs an idempotency_key (identity strategy caller_provided)', r.namespace, r.name
             USING ERRCODE = 'TK400';
+    ELSIF NOT isfinite(r.run_at) OR r.run_at > now() + interval '10 years' THEN
+        RAISE EXCEPTION 'run_at % is not within ten years', r.run_at USING ERRCODE = 'TK400';
     ELSIF r.priority NOT BETWEEN -100 AND 100 THEN
         RAISE EXCEPTION 'priority % is outside -100 to 100', r.priority USING ERRCODE = 'TK400';
     ELSIF greatest(length(r.initiator), length(r.source_system)) > 128 OR length(r.reason) > 500 THEN
@@ -352,11 +354,14 @@ $$;
 -- request in its order; created is false where the identity existed already, and id is then the existing task's.
 -- +goose StatementBegin
 CREATE FUNCTION tasker.create_tasks(requests jsonb, notify boolean DEFAULT true)
-RETURNS TABLE (ordinal integer, id uuid, created boolean) LANGUAGE plpgsql AS $$
+RETURNS TABLE (ordinal integer, id uuid, created boolean) LANGUAGE plpgsql
+-- Every table is found by key. A plan made while the tables were empty must not scan them when they are large.
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     batch tasker.task_request[];
-    templates tasker.templates[];
+    template_ids uuid[];
+    strategies text[];
     ids uuid[];
     hashes bytea[];
 BEGIN
@@ -364,30 +369,28 @@ BEGIN
                q.idempotency_key, coalesce(q.correlation_id, tasker.uuid_v7()), q.parent_correlation_id, coalesce(q.tags, '{}'),
                coalesce(q.initiator, 'system'), coalesce(q.source_system, 'tasker'), coalesce(q.reason, 'Task requested'),
                q.run_at, q.traceparent)::tasker.task_request ORDER BY q.n),
-           array_agg(t.template ORDER BY q.n)
-      INTO batch, templates
+           array_agg(t.id ORDER BY q.n), array_agg(t.identity_strategy ORDER BY q.n)
+      INTO batch, template_ids, strategies
       FROM ROWS FROM (jsonb_to_recordset(requests) AS (id uuid, namespace text, name text, version text, context jsonb, priority integer,
                idempotency_key text, correlation_id uuid, parent_correlation_id uuid, tags text[], initiator text, source_system text,
                reason text, run_at timestamptz, traceparent text)) WITH ORDINALITY AS q(id, namespace, name, version, context, priority,
                idempotency_key, correlation_id, parent_correlation_id, tags, initiator, source_system, reason, run_at, traceparent, n)
-      LEFT JOIN LATERAL (SELECT t AS template FROM tasker.templates t
+      LEFT JOIN LATERAL (SELECT t.id, t.identity_strategy FROM tasker.templates t
                           WHERE t.namespace = q.namespace AND t.name = q.name AND (q.version IS NULL OR t.version = q.version)
                           ORDER BY t.created_at DESC, t.id DESC LIMIT 1) t ON true;
 
-    PERFORM tasker.check_task_request(r.request, r.template)
-       FROM (SELECT unnest(batch) AS request, unnest(templates) AS template) r;
+    PERFORM tasker.check_task_request(batch[n], template_ids[n], strategies[n]) FROM generate_subscripts(batch, 1) n;
 
-    SELECT array_agg((r.request).id ORDER BY r.n),
-           array_agg(tasker.identity_hash((r.template).id, (r.template).identity_strategy, (r.request).idempotency_key, (r.request).context) ORDER BY r.n)
+    SELECT array_agg(b.id ORDER BY b.n),
+           array_agg(tasker.identity_hash(template_ids[b.n], strategies[b.n], b.idempotency_key, b.context) ORDER BY b.n)
       INTO ids, hashes
-      FROM ROWS FROM (unnest(batch)) WITH ORDINALITY AS b(id, namespace, name, version, context, priority, idempotency_key, correlation_id,
-               parent_correlation_id, tags, initiator, source_system, reason, run_at, traceparent, n)
-      CROSS JOIN LATERAL (SELECT batch[b.n] AS request, templates[b.n] AS template, b.n) r;
+      FROM unnest(batch) WITH ORDINALITY AS b(id, namespace, name, version, context, priority, idempotency_key, correlation_id,
+               parent_correlation_id, tags, initiator, source_system, reason, run_at, traceparent, n);
 
     WITH task AS (
         INSERT INTO tasker.tasks (id, template_id, priority, enqueue_job_id, correlation_id, parent_correlation_id, run_at, context,
                                   identity_hash, idempotency_key, initiator, source_system, reason, tags, traceparent)
-        SELECT r.id, (templates[r.n]).id, r.priority, nextval('{{river_schema}}.river_job_id_seq'), r.correlation_id,
+        SELECT r.id, template_ids[r.n], r.priority, nextval('{{river_schema}}.river_job_id_seq'), r.correlation_id,
                r.parent_correlation_id, r.run_at, r.context, hashes[r.n], r.idempotency_key, r.initiator, r.source_system, r.reason,
                r.tags, r.traceparent
           FROM unnest(batch) WITH ORDINALITY AS r(id, namespace, name, version, context, priority, idempotency_key, correlation_id,

@@ -27,7 +27,10 @@ func through(t *testing.T, server *embeddedpg.Server) *cable {
 func TestChaosS37CutOffWorker(t *testing.T) {
 	t.Parallel()
 	for _, role := range []string{worker, both} {
-		t.Run(role, func(t *testing.T) { cutOff(t, role) })
+		t.Run(role, func(t *testing.T) {
+			t.Parallel()
+			cutOff(t, role)
+		})
 	}
 }
 
@@ -106,6 +109,7 @@ func (r *rig) stall(length time.Duration) {
 
 // A process that vanishes from the network in the middle of its transactions must not hold up the others.
 func TestChaosS36HalfOpenConnections(t *testing.T) {
+	t.Parallel()
 	r, server := newRigOnServer(t)
 	m := r.mix(20 * time.Millisecond)
 	for _, role := range []string{orchestrator, worker, both} {
@@ -120,7 +124,7 @@ func TestChaosS36HalfOpenConnections(t *testing.T) {
 	}
 	var idle int
 	r.during(
-		func() { r.feed(m, 26, pick(60, 400), length) },
+		func() { r.feed(m, 26, pick(40, 200), length) },
 		func() {
 			rest(t.Context(), length/2)
 			for _, c := range pulled {

@@ -47,6 +47,7 @@ func (r *rig) picture() string {
 }
 
 func TestChaosS6Zombie(t *testing.T) {
+	t.Parallel()
 	for _, role := range []string{worker, both} {
 		t.Run(role, func(t *testing.T) {
 			t.Parallel()
@@ -156,7 +157,10 @@ func TestChaosS11PoisonStep(t *testing.T) {
 func TestChaosS9PoliteStop(t *testing.T) {
 	t.Parallel()
 	for _, role := range []string{worker, both} {
-		t.Run(role, func(t *testing.T) { politeStop(t, role) })
+		t.Run(role, func(t *testing.T) {
+			t.Parallel()
+			politeStop(t, role)
+		})
 	}
 }
 

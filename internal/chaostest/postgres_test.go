@@ -34,12 +34,12 @@ func TestChaosS15PostgresCrashes(t *testing.T) {
 	m := r.mix(pick(200*time.Millisecond, 500*time.Millisecond))
 	r.cluster(orchestrator, both, worker, worker)
 	crashes := pick(3, 10)
-	gap := pick(3*time.Second, 12*time.Second)
+	gap := pick(1500*time.Millisecond, 12*time.Second)
 	rng := r.random("crashes")
 	var back []time.Time
 	var down time.Duration
 	r.during(
-		func() { r.feed(m, 26, pick(60, 400), time.Duration(crashes+1)*gap) },
+		func() { r.feed(m, 26, pick(40, 200), time.Duration(crashes+1)*gap) },
 		func() {
 			for range crashes {
 				rest(t.Context(), gap/2+rand64(rng, gap))

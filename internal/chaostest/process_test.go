@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -61,7 +62,7 @@ func runProcess(text string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	pool, err := pgxpool.New(ctx, config.URL)
+	pool, err := config.pool(ctx)
 	if err != nil {
 		return err
 	}
@@ -81,6 +82,17 @@ func runProcess(text string) error {
 	fmt.Fprintln(os.Stdout, readyLine)
 	<-ctx.Done()
 	return client.Stop(context.WithoutCancel(ctx))
+}
+
+// pool is the application's own, which its handlers use too. What a handler has written must not stay locked for hours when
+// its process vanishes from the network; the engine sees to its own transactions.
+func (c *processConfig) pool(ctx context.Context) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(c.URL)
+	if err != nil {
+		return nil, err
+	}
+	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt((2 * lease).Milliseconds(), 10)
+	return pgxpool.NewWithConfig(ctx, config)
 }
 
 func (c *processConfig) client(h *handler) *tasker.Config {

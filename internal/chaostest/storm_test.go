@@ -128,11 +128,12 @@ func TestChaosS1WorkersKilledInHandlers(t *testing.T) {
 	rng := r.random("victims")
 	victims := pick(3, 20)
 	r.during(
-		func() { r.feed(m, 26, pick(14, 274), pick(4*time.Second, 60*time.Second)) },
+		func() { r.feed(m, 26, pick(24, 200), pick(5*time.Second, 60*time.Second)) },
 		func() {
 			for range victims {
 				rest(t.Context(), pick(1500*time.Millisecond, 3*time.Second))
 				s := slots[1+rng.IntN(3)]
+				r.awaitBusy(s.now)
 				s.now.kill()
 				s.now = r.spawn(worker)
 			}
@@ -144,15 +145,25 @@ func TestChaosS1WorkersKilledInHandlers(t *testing.T) {
 		"recover_max", f.recover, "drain", f.drain, "clean", f.clean, "dup", 0, "lost", 0)
 }
 
+// awaitBusy waits until a process is in the middle of a handler, but not for ever.
+func (r *rig) awaitBusy(p *process) {
+	r.t.Helper()
+	begun := time.Now()
+	for time.Since(begun) < 2*time.Second && r.count(r.pool,
+		`SELECT count(*) FROM tasker.steps WHERE state = 'in_progress' AND worker_id = $1`, p.config.ID) == 0 {
+		rest(r.t.Context(), look)
+	}
+}
+
 func TestChaosS2BlindKillsAfterTheResult(t *testing.T) {
 	r := newRig(t)
 	m := r.mix(2 * time.Millisecond)
 	slots := r.cluster(orchestrator, worker, both)
-	kills := pick(6, 200)
+	kills := pick(5, 200)
 	length := time.Duration(kills) * time.Second
 	stop := r.watchOrphans()
 	r.during(
-		func() { r.feed(m, 26, pick(60, 2000), length) },
+		func() { r.feed(m, 26, pick(40, 200), length) },
 		func() {
 			r.storm(slots[1:], monkey{
 				lifeMin: 500 * time.Millisecond, lifeMax: 1500 * time.Millisecond, gapMin: 50 * time.Millisecond,
@@ -196,9 +207,9 @@ func TestChaosS4OrchestratorsKilled(t *testing.T) {
 	r := newRig(t)
 	m := r.mix(20 * time.Millisecond)
 	slots := r.cluster(orchestrator, orchestrator, worker, worker)
-	length := pick(6*time.Second, 60*time.Second)
+	length := pick(5*time.Second, 60*time.Second)
 	r.during(
-		func() { r.feed(m, 26, pick(40, 300), length) },
+		func() { r.feed(m, 26, pick(40, 200), length) },
 		func() {
 			r.storm(slots[:2], monkey{
 				lifeMin: time.Second, lifeMax: 3 * time.Second, gapMin: 50 * time.Millisecond, gapMax: 300 * time.Millisecond, most: 100,
@@ -215,9 +226,9 @@ func TestChaosS5KillStorm(t *testing.T) {
 	r := newRig(t)
 	m := r.mix(50 * time.Millisecond)
 	slots := r.cluster(orchestrator, orchestrator, worker, worker, both)
-	length := pick(10*time.Second, 5*time.Minute)
+	length := pick(8*time.Second, 5*time.Minute)
 	r.during(
-		func() { r.feed(m, 26, pick(40, 1500), length*8/10) },
+		func() { r.feed(m, 26, pick(40, 400), length*8/10) },
 		func() {
 			r.storm(slots, monkey{
 				lifeMin: time.Second, lifeMax: 3 * time.Second, gapMin: 200 * time.Millisecond, gapMax: time.Second, most: 300,

@@ -2,6 +2,9 @@ package chaostest
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,40 +42,43 @@ func TestChaosS3DeathBetweenFetchAndClaim(t *testing.T) {
 	r.report("S3 fetched-never-claimed", "tasks", tasks, "recover_after_grace", recovered, "dup", 0, "lost", 0)
 }
 
-// Whatever is done to River's rows behind our back, the sweep gives steps and tasks new ones.
+// damages are what may happen to River's rows behind our back.
+var damages = map[string]string{
+	"truncate": `TRUNCATE river_job`,
+	"delete":   `DELETE FROM river_job WHERE id % 2 = 0 AND state <> 'completed'`,
+	"cancel":   `UPDATE river_job SET state = 'cancelled', finalized_at = now() WHERE state IN ('available', 'running')`,
+	"discard":  `UPDATE river_job SET state = 'discarded', finalized_at = now() WHERE state IN ('available', 'running')`,
+	"complete": `UPDATE river_job SET state = 'completed', finalized_at = now() WHERE state IN ('available', 'running')`,
+	// What an operator does in River UI: the steps of these jobs have been done, or are under way under another claim.
+	"retry": `UPDATE river_job SET state = 'available', finalized_at = NULL, scheduled_at = now(), max_attempts = max_attempts + 1
+		WHERE state IN ('completed', 'discarded')`,
+}
+
+// Whatever is done to River's rows, the sweep gives steps and tasks new ones.
 func TestChaosSweepMendsWhatBypassedUs(t *testing.T) {
 	t.Parallel()
-	for name, damage := range map[string]string{
-		"truncate": `TRUNCATE river_job`,
-		"delete":   `DELETE FROM river_job WHERE id % 2 = 0 AND state <> 'completed'`,
-		"cancel":   `UPDATE river_job SET state = 'cancelled', finalized_at = now() WHERE state IN ('available', 'running')`,
-		"discard":  `UPDATE river_job SET state = 'discarded', finalized_at = now() WHERE state IN ('available', 'running')`,
-		"complete": `UPDATE river_job SET state = 'completed', finalized_at = now() WHERE state IN ('available', 'running')`,
-		// What an operator does in River UI: the steps of these jobs have been done, or are under way under another claim.
-		"retry": `UPDATE river_job SET state = 'available', finalized_at = NULL, scheduled_at = now(), max_attempts = max_attempts + 1
-			WHERE state IN ('completed', 'discarded')`,
-	} {
-		t.Run(name, func(t *testing.T) { sweep(t, name, damage) })
+	all := slices.Sorted(maps.Keys(damages))
+	if !long {
+		t.Run("mixed", func(t *testing.T) { sweep(t, all) })
+		return
+	}
+	for _, name := range all {
+		t.Run(name, func(t *testing.T) { sweep(t, []string{name}) })
 	}
 }
 
-func sweep(t *testing.T, name, damage string) {
+func sweep(t *testing.T, kinds []string) {
 	r := newRig(t)
 	m := r.mix(30 * time.Millisecond)
+	rng := r.random("damages")
+	rng.Shuffle(len(kinds), func(a, b int) { kinds[a], kinds[b] = kinds[b], kinds[a] })
+	strikes, damaged := 0, 0
+	strike := func() {
+		damaged += r.strike(damages[kinds[strikes%len(kinds)]])
+		strikes++
+	}
 	// Before anyone works: tasks to expand are all that there is.
 	r.feed(m, 5, 5, 0)
-	damages := 0
-	strike := func() {
-		tag, err := r.pool.Exec(t.Context(), damage)
-		for range 10 { // the damage has no order of locks
-			if err == nil || !tasker.IsUnavailable(err) {
-				break
-			}
-			tag, err = r.pool.Exec(t.Context(), damage)
-		}
-		require.NoError(t, err)
-		damages += int(tag.RowsAffected())
-	}
 	strike()
 	r.cluster(orchestrator)
 	r.wait(10*time.Second, "the tasks are expanded", func() bool {
@@ -83,20 +89,34 @@ func sweep(t *testing.T, name, damage string) {
 	r.cluster(worker, both)
 	r.during(
 		func() {
-			for i := range pick(15, 100) {
+			for i := range pick(30, 100) {
 				_, err := r.create(t.Context(), m.graphs[i%len(m.graphs)], input{Key: fmt.Sprint("later-", i)})
 				assert.NoError(t, err)
 			}
 		},
 		// Under way.
 		func() {
-			for range pick(2, 20) {
+			for range pick(len(kinds), 20) {
 				rest(t.Context(), 400*time.Millisecond)
 				strike()
 			}
 		})
 	f := r.U(30 * time.Second)
 	assert.Zero(t, f.lost)
-	r.report("sweep-"+name, "damaged", damages, "tasks", f.tasks, "steps", f.steps, "reruns", f.reruns, "drain", f.drain,
-		"clean", f.clean, "dup", 0, "lost", 0)
+	r.report("sweep-"+strings.Join(kinds, "-"), "damaged", damaged, "tasks", f.tasks, "steps", f.steps, "reruns", f.reruns,
+		"drain", f.drain, "clean", f.clean, "dup", 0, "lost", 0)
+}
+
+// strike does damage, again where it met the engine's locks: it takes its own in no order.
+func (r *rig) strike(damage string) int {
+	r.t.Helper()
+	tag, err := r.pool.Exec(r.t.Context(), damage)
+	for range 10 {
+		if err == nil || !tasker.IsUnavailable(err) {
+			break
+		}
+		tag, err = r.pool.Exec(r.t.Context(), damage)
+	}
+	require.NoError(r.t, err)
+	return int(tag.RowsAffected())
 }

@@ -271,7 +271,7 @@ func (d *decision) rerun(names []string) error {
 		case d.changes[name] != nil: // named twice
 			continue
 		case !ok:
-			return conflict("the task has no step %q", name)
+			return unknownStepIn(name)
 		case step.State == StepError:
 			d.task.StepsFailed--
 		case step.State == StepWaitingForRetry:
@@ -291,7 +291,7 @@ func (d *decision) resolve(e Resolve) error {
 	case d.task.State.Closed():
 		return conflict("the task is %s; none of its steps can be resolved", d.task.State)
 	case !ok:
-		return conflict("the task has no step %q", e.Step)
+		return unknownStepIn(e.Step)
 	case step.State.Closed():
 		return conflict("step %q is already %s", e.Step, step.State)
 	case step.ParentsLeft > 0:

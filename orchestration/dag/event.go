@@ -54,10 +54,16 @@ func (Resolve) event()  {}
 type ConflictError struct {
 	// Reason says what stands in the way and what is possible.
 	Reason string
+	// UnknownStep says that the task has no step of the name that was given.
+	UnknownStep bool
 }
 
 // Error returns the reason.
 func (e *ConflictError) Error() string { return e.Reason }
+
+func unknownStepIn(name string) error {
+	return &ConflictError{Reason: fmt.Sprintf("the task has no step %q", name), UnknownStep: true}
+}
 
 func conflict(format string, args ...any) error {
 	return &ConflictError{Reason: fmt.Sprintf(format, args...)}

@@ -1,6 +1,10 @@
 package dag
 
-import "slices"
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
 
 // TaskState is where a task stands, as its column in the database says.
 type TaskState string
@@ -71,10 +75,10 @@ var stepTransitions = map[StepState][]StepState{
 	StepResolvedManually: {},
 }
 
-// TaskStates lists every task state.
+// TaskStates lists every task state, by name.
 func TaskStates() []TaskState { return keys(taskTransitions) }
 
-// StepStates lists every step state.
+// StepStates lists every step state, by name.
 func StepStates() []StepState { return keys(stepTransitions) }
 
 // CanBecome reports whether a task may go from s to next.
@@ -105,10 +109,4 @@ func (s StepState) Succeeded() bool { return s == StepComplete || s == StepResol
 // Closed reports whether the step has ended for good.
 func (s StepState) Closed() bool { return len(stepTransitions[s]) == 0 }
 
-func keys[K comparable, V any](m map[K]V) []K {
-	all := make([]K, 0, len(m))
-	for k := range m {
-		all = append(all, k)
-	}
-	return all
-}
+func keys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

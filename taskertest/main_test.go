@@ -1,0 +1,9 @@
+package taskertest_test
+
+import (
+	"testing"
+
+	"github.com/tasker-systems/tasker-go/internal/dbtest"
+)
+
+func TestMain(m *testing.M) { dbtest.Main(m) }
