@@ -61,7 +61,7 @@ func claimAndCancel(d *driver) race {
 	s := &scene{shape: shapes()[1]}
 	s.fetched(d)
 	claim := claiming(d, orchestration.Claim{Dispatch: s.dispatch(), Token: uuid.New()})
-	return race{a: claim, b: operating(d, "cancel", s.task, dag.Cancel{}), afterA: follows}
+	return race{a: claim, b: operating(d, "cancel", s.task, dag.Cancel{}), afterA: follows, afterB: yields}
 }
 
 func heartbeatAndReap(d *driver) race {
@@ -72,7 +72,7 @@ func heartbeatAndReap(d *driver) race {
 		kept, err := d.engine.Heartbeat(ctx, tx, lease, []orchestration.Dispatch{s.claimed[0].Dispatch})
 		return kept[s.claimed[0].StepID], err
 	}}
-	return race{a: beat, b: reaping(d), afterA: yields}
+	return race{a: beat, b: reaping(d), afterA: yields, afterB: yields}
 }
 
 // both claims two steps of one task.
@@ -109,7 +109,7 @@ func promoteTwice(d *driver) race {
 	s := &scene{shape: shapes()[1], wish: wish{Fail: 1}}
 	s.finished(d, false)
 	d.pass(time.Hour)
-	return race{a: promoting(d), b: promoting(d)}
+	return race{a: promoting(d), b: promoting(d), afterA: yields, afterB: yields}
 }
 
 // promoteAndCancel: a cancellation finds the step wherever it is.
@@ -117,7 +117,7 @@ func promoteAndCancel(d *driver) race {
 	s := &scene{shape: shapes()[1], wish: wish{Fail: 1}}
 	s.finished(d, false)
 	d.pass(time.Hour)
-	return race{a: promoting(d), b: operating(d, "cancel", s.task, dag.Cancel{}), afterA: follows}
+	return race{a: promoting(d), b: operating(d, "cancel", s.task, dag.Cancel{}), afterA: follows, afterB: yields}
 }
 
 func resolveAndFinish(d *driver) race {
