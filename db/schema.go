@@ -30,7 +30,7 @@ type RiverSchema string
 // Validate refuses names that would need quoting: River puts them into notification channels as they are.
 func (s RiverSchema) Validate() error {
 	if s == "tasker" {
-		return errors.New(`River's tables cannot live in schema "tasker", which is Tasker's own: choose another`)
+		return errors.New(`schema "tasker" is Tasker's own and cannot hold River's tables: choose another`)
 	}
 	if !schemaPattern.MatchString(string(s)) {
 		return fmt.Errorf("river schema %q must be at most 46 lower case letters, digits and underscores", string(s))

@@ -93,10 +93,14 @@ func (p *promoter) look(ctx context.Context) {
 		return
 	}
 	p.notice(time.Now())
-	if due.Next <= 0 || due.Starts {
+	defer func() { p.lookedAt = time.Now() }() // the look itself is no gap, however long it takes
+	if due.Next <= 0 {
 		p.promote(ctx)
 	} else if due.Next < r.config.Tick {
 		p.arm(due.Next)
+	}
+	if due.Starts {
+		p.startDelayed(ctx)
 	}
 	if due.Expired && time.Now().After(p.patience) {
 		p.reap(ctx)
@@ -113,7 +117,6 @@ func (p *promoter) notice(now time.Time) {
 	if gap := now.Sub(p.lookedAt); gap > p.runner.config.Tick+p.runner.config.Lease/2 {
 		p.patience = now.Add(p.runner.config.Lease)
 	}
-	p.lookedAt = now
 }
 
 // promote hands due retries to the committer, which halves what fails: one task that cannot be advanced must not keep the

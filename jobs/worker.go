@@ -208,7 +208,7 @@ func (r *Runner) store(ctx context.Context, step *orchestration.Claimed, outcome
 	deadline := time.Now().Add(storePatience * r.config.Lease)
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		done, err := r.stores.do(ctx, item)
-		if err == nil || time.Now().After(deadline) || !(db.Unavailable(err) || errors.Is(err, errNoAnswer)) {
+		if err == nil || time.Now().After(deadline) || (!db.Unavailable(err) && !errors.Is(err, errNoAnswer)) {
 			return done, err
 		}
 		timer := time.NewTimer(wait)

@@ -61,7 +61,7 @@ func claimAndCancel(d *driver) race {
 	s := &scene{shape: shapes()[1]}
 	s.fetched(d)
 	claim := claiming(d, orchestration.Claim{Dispatch: s.dispatch(), Token: uuid.New()})
-	return race{a: claim, b: operating(d, "cancel", s.task, dag.Cancel{}), afterA: follows, afterB: yields}
+	return race{a: claim, b: operating(d, "cancel", s.task, dag.Cancel{}), afterA: follows}
 }
 
 func heartbeatAndReap(d *driver) race {

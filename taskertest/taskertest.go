@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/tasker-systems/tasker-go"
+	"github.com/tasker-systems/tasker-go/db"
 	"github.com/tasker-systems/tasker-go/orchestration"
 	"github.com/tasker-systems/tasker-go/orchestration/dag"
 )
@@ -32,8 +33,12 @@ type Harness struct {
 	fails map[string]int
 }
 
-// patience bounds everything that waits for the engine.
-const patience = 30 * time.Second
+const (
+	// patience bounds everything that waits for the engine.
+	patience = 30 * time.Second
+	// longestAdvance is how far Settle moves time forward at once, at most.
+	longestAdvance = 365 * 24 * time.Hour
+)
 
 // New starts orchestrator and worker for the templates on the pool's database, which must be migrated and must not be shared
 // with other tests. Handlers are those that YAML templates name. Everything is stopped when the test ends.
@@ -112,9 +117,16 @@ func (h *Harness) FailTimes(step string, n int) {
 // Advance moves time forward for what waits in the database: back-offs and delayed starts come due that much earlier.
 func (h *Harness) Advance(d time.Duration) {
 	h.t.Helper()
-	_, err := h.pool.Exec(h.t.Context(), `
-	    WITH retries AS (UPDATE tasker.steps SET retry_at = retry_at - make_interval(secs => $1) WHERE retry_at IS NOT NULL)
-	    UPDATE tasker.tasks SET run_at = run_at - make_interval(secs => $1) WHERE state = 'pending' AND run_at IS NOT NULL`, d.Seconds())
+	river, err := db.CheckSchema(h.t.Context(), h.pool)
+	if err != nil {
+		h.t.Fatalf("taskertest: advance the clock: %v", err)
+	}
+	_, err = h.pool.Exec(h.t.Context(), fmt.Sprintf(`
+	    WITH retries AS (UPDATE tasker.steps SET retry_at = retry_at - make_interval(secs => $1) WHERE retry_at IS NOT NULL),
+	         starts AS (UPDATE tasker.tasks SET run_at = run_at - make_interval(secs => $1)
+	                     WHERE state = 'pending' AND run_at IS NOT NULL RETURNING enqueue_job_id)
+	    UPDATE %s.river_job SET scheduled_at = scheduled_at - make_interval(secs => $1)
+	     WHERE id IN (SELECT enqueue_job_id FROM starts) AND state IN ('scheduled', 'available')`, river), d.Seconds())
 	if err != nil {
 		h.t.Fatalf("taskertest: advance the clock: %v", err)
 	}
@@ -156,7 +168,7 @@ func (h *Harness) Settle(id uuid.UUID) *Run {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 	defer cancel()
-	for {
+	for ahead := time.Hour; ; ahead = min(2*ahead, longestAdvance) {
 		short, stop := context.WithTimeout(ctx, 100*time.Millisecond)
 		task, err := h.client.Wait(short, id)
 		stop()
@@ -166,7 +178,7 @@ func (h *Harness) Settle(id uuid.UUID) *Run {
 		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 			h.t.Fatalf("taskertest: task %s does not end: %v", id, err)
 		}
-		h.Advance(time.Hour)
+		h.Advance(ahead)
 	}
 }
 

@@ -37,7 +37,7 @@ func TestChaosS37CutOffWorker(t *testing.T) {
 func cutOff(t *testing.T, role string) {
 	r, server := newRigOnServer(t)
 	c := through(t, server)
-	held := single(t, "held", 1, time.Second, act{Gate: "never"}, act{})
+	held := single(t, "held-tx", 1, time.Second, act{Gate: "never"}, act{})
 	r.register(held)
 	r.spawn(orchestrator)
 	lonely := r.spawn(role, func(p *processConfig) { p.URL = c.url(t, server.TCPURL()) })
@@ -75,7 +75,7 @@ func (r *rig) overlaps() int {
 func TestChaosDatabaseStalls(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	held := single(t, "held", 1, time.Second, act{Gate: "go"})
+	held := single(t, "held-tx", 1, time.Second, act{Gate: "go"})
 	r.register(held)
 	r.spawn(orchestrator)
 	r.spawn(both)

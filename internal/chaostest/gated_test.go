@@ -14,10 +14,12 @@ import (
 	"github.com/tasker-systems/tasker-go/orchestration/dag"
 )
 
-// single is a workload of one step with a script, tried as often as given, and a step after it.
+// single is a workload of one step with a script, tried as often as given, and a step after it. A name that ends in -tx makes
+// the step complete in its own transaction.
 func single(t testing.TB, name string, attempts int, backoff time.Duration, script ...act) *workload {
 	t.Helper()
-	w := newWorkload(t, name, []string{"first", "second"}, []*plan{{Script: script, Tx: true}, {Parents: []string{"first"}}})
+	tx := strings.HasSuffix(name, "-tx")
+	w := newWorkload(t, name, []string{"first", "second"}, []*plan{{Script: script, Tx: tx}, {Parents: []string{"first"}}})
 	base, none := backoff.Milliseconds(), 0.0
 	w.steps[0].Retry = &dag.Retry{MaxAttempts: &attempts, BackoffBaseMS: &base, Jitter: &none}
 	w.build(t, name)
@@ -64,16 +66,21 @@ func zombie(t *testing.T, role string) {
 	r := newRig(t)
 	const each = 2
 	var workloads []*workload
-	for _, late := range []string{"", thenFail} {
-		frozen := act{Gate: "late", Deaf: true, Then: late}
+	var becomes []string
+	for _, late := range []string{"-result", "-error", "-result-tx"} {
+		frozen := act{Gate: "late", Deaf: true}
+		if late == "-error" {
+			frozen.Then = thenFail
+		}
 		workloads = append(workloads,
 			single(t, "done"+late, 1, time.Second, frozen, act{}),
 			single(t, "failed"+late, 2, 8*time.Second, frozen, act{Then: thenFail}, act{}),
 			single(t, "running"+late, 1, time.Second, frozen, act{Gate: "go"}))
+		becomes = append(becomes, "complete", "waiting_for_retry", "in_progress")
 	}
 	r.register(workloads...)
 	r.spawn(orchestrator)
-	undead := r.spawn(role)
+	undead := r.spawn(role, func(c *processConfig) { c.Slots = 2 * each * len(workloads) })
 	for _, w := range workloads {
 		for i := range each {
 			r.mustCreate(w, fmt.Sprint(w.template.Definition().Name, i))
@@ -85,7 +92,7 @@ func zombie(t *testing.T, role string) {
 	frozen := time.Now()
 	r.spawn(worker)
 	r.wait(lease+4*time.Second, "another worker has the steps", func() bool {
-		for i, state := range []string{"complete", "waiting_for_retry", "in_progress", "complete", "waiting_for_retry", "in_progress"} {
+		for i, state := range becomes {
 			if r.states(workloads[i], state) != each {
 				return false
 			}
@@ -104,7 +111,7 @@ func zombie(t *testing.T, role string) {
 	r.openGate("go")
 	f := r.U(20 * time.Second)
 	retried := r.count(r.pool, `SELECT count(*) FROM tasker.steps WHERE name = 'first' AND attempts = 2`)
-	assert.Equal(t, 2*each, retried, "the newest executions' retries did not happen")
+	assert.Equal(t, len(workloads)/3*each, retried, "the newest executions' retries did not happen")
 	assert.Equal(t, all, f.lost)
 	r.report("S6 zombie-"+role, "late_results", all, "taken_over", taken, "steps", f.steps, "dup", 0, "lost", 0)
 }
@@ -113,7 +120,7 @@ func TestChaosS11PoisonStep(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	const maxLosses = 3
-	poison := single(t, "poison", 1, time.Second, act{Then: thenKill})
+	poison := single(t, "poison-tx", 1, time.Second, act{Then: thenKill})
 	fine := sequence(t)
 	slow := newWorkload(t, "slow", []string{"slow"}, []*plan{{Work: time.Second}})
 	r.register(poison, fine, slow)
@@ -167,7 +174,7 @@ func TestChaosS9PoliteStop(t *testing.T) {
 func politeStop(t *testing.T, role string) {
 	r := newRig(t)
 	// Steps that outlast the grace are handed back, the others finish: none uses up an attempt or loses its worker.
-	long := single(t, "long", 1, time.Second, act{Gate: "never"}, act{})
+	long := single(t, "long-tx", 1, time.Second, act{Gate: "never"}, act{})
 	short := randomDAG(t, r.random("short"), "short", 20, 300*time.Millisecond)
 	r.register(long, short)
 	r.spawn(orchestrator)

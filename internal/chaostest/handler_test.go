@@ -99,6 +99,9 @@ func (h *handler) run(ctx context.Context, step *tasker.StepContext) (any, error
 	if err := h.record(ctx, step, eventDone); err != nil {
 		return nil, err
 	}
+	if a.Deaf {
+		ctx = context.WithoutCancel(ctx)
+	}
 	if p.Tx {
 		return result, h.complete(ctx, step, result)
 	}
