@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/tasker-systems/tasker-go"
+	"github.com/tasker-systems/tasker-go/db/migration"
 	"github.com/tasker-systems/tasker-go/examples/reference"
 	"github.com/tasker-systems/tasker-go/internal/dbtest"
 	"github.com/tasker-systems/tasker-go/orchestration/dag"
@@ -39,16 +40,21 @@ func measure() footprint {
 
 // Not parallel: it looks at the whole process.
 func TestThousandsOfTasksLeaveNothingBehind(t *testing.T) {
-	tasks, perBatch := 2000, 100
+	tasks, perBatch := 2000, 500
 	if os.Getenv("CHAOS") == "long" {
 		tasks = 10_000
 	}
 	if testing.Short() {
 		t.Skip("a soak needs patience")
 	}
-	client := start(t, dbtest.Pool(t), math(chain))
+	config := math(chain)
+	config.Namespaces["math"] = tasker.NamespaceConfig{MaxWorkers: 100}
+	client, err := tasker.NewClient(dbtest.Pool(t), config)
+	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(tasks)*100*time.Millisecond)
 	defer cancel()
+	require.NoError(t, client.Start(ctx))
+	defer func() { require.NoError(t, client.Stop(context.WithoutCancel(ctx))) }()
 	began := time.Now()
 	var early footprint
 	for done := 0; done < tasks; done += perBatch {
@@ -76,8 +82,10 @@ func TestThousandsOfTasksLeaveNothingBehind(t *testing.T) {
 	list, err := client.List(ctx, tasker.ListParams{States: openStates(), Limit: 10})
 	require.NoError(t, err)
 	require.Empty(t, list, "drained")
+	began = time.Now()
 	checks, err := client.Doctor(ctx, time.Millisecond, 0)
 	require.NoError(t, err)
+	t.Logf("doctor in %v", time.Since(began).Round(time.Millisecond))
 	for _, check := range checks {
 		if !check.Warning {
 			require.Empty(t, check.Found, "%s: %s", check.ID, check.Title)
@@ -211,6 +219,74 @@ func title(sql string) string {
 	return strings.Join(words[:min(len(words), 2)], " ")
 }
 
+// otherClock makes a database whose clock differs from this host's.
+func otherClock(t *testing.T, difference string) *pgxpool.Pool {
+	t.Helper()
+	url := dbtest.EmptyURL(t)
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	for _, sql := range []string{
+		"CREATE SCHEMA clock",
+		"CREATE FUNCTION clock.now() RETURNS timestamptz STABLE LANGUAGE sql AS $$SELECT pg_catalog.now() + interval '" + difference + "'$$",
+		"CREATE FUNCTION clock.clock_timestamp() RETURNS timestamptz VOLATILE LANGUAGE sql AS $$SELECT pg_catalog.clock_timestamp() + interval '" +
+			difference + "'$$",
+		"ALTER DATABASE " + conn.Config().Database + " SET search_path = clock, public, pg_catalog",
+	} {
+		_, err := conn.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	require.NoError(t, conn.Close(t.Context()))
+	pool, err := pgxpool.New(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	require.NoError(t, migration.Up(t.Context(), pool, &migration.Config{RiverSchema: "public"}))
+	var apart float64
+	require.NoError(t, pool.QueryRow(t.Context(), "SELECT extract(epoch FROM now() - pg_catalog.now())::float8").Scan(&apart))
+	require.InDelta(t, 3600, max(apart, -apart), 1)
+	return pool
+}
+
+func TestAHostWhoseClockIsAnHourOffWorksLikeAnyOther(t *testing.T) {
+	t.Parallel()
+	for name, difference := range map[string]string{"behind the database": "1 hour", "ahead of the database": "-1 hour"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var began []time.Time
+			workflow := tasker.Define("math/late", "1.0.0", func(f *tasker.Flow[number]) {
+				one := tasker.Step(f, "one", func(ctx context.Context, in number) (int, error) {
+					began = append(began, time.Now()) // attempts never overlap
+					if tasker.Attempt(ctx) == 1 {
+						return 0, errAgain
+					}
+					return in.N, nil
+				}, tasker.Retry(2, 400*time.Millisecond))
+				tasker.Step1(f, "two", func(ctx context.Context, _ number, n int) (int, error) {
+					after(t, 2500*time.Millisecond) // longer than two leases
+					return n * n, ctx.Err()
+				}, one)
+			})
+			config := math(workflow)
+			config.Lease, config.ClaimGrace = time.Second, time.Second
+			client := start(t, otherClock(t, difference), config)
+			ctx := patience(t)
+			run, err := tasker.Create(ctx, client, workflow, number{N: 3})
+			require.NoError(t, err)
+			task, err := run.Wait(ctx)
+			require.NoError(t, err)
+			require.Equal(t, 2, task.Step("one").Attempts)
+			require.Len(t, began, 2)
+			require.InDelta(t, 400, began[1].Sub(began[0]).Milliseconds(), 1500, "the back-off is no hour longer, and no hour shorter")
+			require.Greater(t, began[1].Sub(began[0]), 300*time.Millisecond)
+			require.Equal(t, 1, task.Step("two").ClaimNo, "a lease that is renewed is not lost")
+			checks, err := client.Doctor(ctx, 0, 0)
+			require.NoError(t, err)
+			for _, check := range checks {
+				require.Equal(t, check.ID == "OP12", strings.Contains(strings.Join(check.Found, ""), "ahead of this host"), check.ID)
+			}
+		})
+	}
+}
+
 // The database's clock is the only one: a host whose own is an hour off decides the same. The one time that a host may send is
 // a task's run_at, which its caller chose.
 func TestNoStatementTakesTheTimeOfThisHost(t *testing.T) {
@@ -257,12 +333,18 @@ func TestNoStatementTakesTheTimeOfThisHost(t *testing.T) {
 
 var errAgain = errors.New("again")
 
-// allowedTimes are the statements that take a time.
-var allowedTimes = map[string]string{}
+// allowedTimes are the statements that take a time, and why they may.
+var allowedTimes = map[string]string{
+	"StepApplyMany :many":            "retry_at, counted from the now() of the transaction that decides",
+	"JobSchedule :many":              "River's scheduler; delayed starts are the promoter's, by the database's clock",
+	"JobSetStateIfRunningMany :many": "River's completer: when a job of an orchestrator ended, for people",
+	"JobDeleteBefore :execresult":    "River's cleaner: what ended a day ago",
+	"JobGetStuck :many":              "River's rescuer, which finds nothing: it is told to wait for ever",
+}
 
 // carriesTime reports whether a time stands anywhere in an argument.
 func carriesTime(v reflect.Value) bool {
-	switch v.Kind() { //nolint:exhaustive // the rest holds nothing
+	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:
 		return !v.IsNil() && carriesTime(v.Elem())
 	case reflect.Slice, reflect.Array:
@@ -272,7 +354,7 @@ func carriesTime(v reflect.Value) bool {
 			}
 		}
 	case reflect.Struct:
-		if at, ok := v.Interface().(time.Time); ok {
+		if at, ok := reflect.TypeAssert[time.Time](v); ok {
 			return !at.IsZero()
 		}
 		for i := range v.NumField() {

@@ -167,6 +167,7 @@ func TestAPanicRollsBackAndIsNotSwallowed(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	require.PanicsWithError(t, "boom", func() {
+		//nolint:errcheck // it does not return
 		_ = db.InTx(t.Context(), b.broken, "panic", func(ctx context.Context, tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, "INSERT INTO note VALUES (gen_random_uuid(), 'x')")
 			require.NoError(t, err)

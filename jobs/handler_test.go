@@ -54,7 +54,7 @@ func TestHoweverAHandlerEndsItsOutcomeSaysSo(t *testing.T) {
 		"a result without encoding":  {returning("", &InvalidResultError{Err: errors.New("chan int")}), dag.Failure{Type: "invalid_result", Permanent: true, Message: "result cannot be encoded as JSON: chan int"}},
 		"a result too large":         {returning(`"`+strings.Repeat("x", orchestration.MaxResultBytes)+`"`, nil), dag.Failure{Type: "invalid_result", Permanent: true}},
 		"a panic":                    {func(context.Context, *orchestration.Claimed) (json.RawMessage, error) { panic("boom") }, dag.Failure{Type: "handler_panic", Permanent: true, Message: "boom"}},
-		"a panic with nil":           {func(context.Context, *orchestration.Claimed) (json.RawMessage, error) { panic(nil) }, dag.Failure{Type: "handler_panic", Permanent: true}},
+		"a panic with nil":           {func(context.Context, *orchestration.Claimed) (json.RawMessage, error) { panic(nil) }, dag.Failure{Type: "handler_panic", Permanent: true}}, //nolint:govet // that is what is tested
 		"a panic that panics":        {func(context.Context, *orchestration.Claimed) (json.RawMessage, error) { panic(spiteful{}) }, dag.Failure{Type: "handler_panic", Permanent: true}},
 		"Goexit": {func(context.Context, *orchestration.Claimed) (json.RawMessage, error) {
 			runtime.Goexit()
@@ -113,7 +113,7 @@ func TestAHugeErrorIsCutWithAMarkerAtACharacter(t *testing.T) {
 
 func TestAResultIsKeptAsItIsAndNoneIsNull(t *testing.T) {
 	t.Parallel()
-	for text, expect := range map[string]string{"": "null", "null": "null", ` {"n": 12345678901234567890} `: ` {"n": 12345678901234567890} `} {
+	for text, expect := range map[string]string{"": "null", "null": "null", `{"n": 12345678901234567890}`: `{"n": 12345678901234567890}`} {
 		o := run(t.Context(), returning(text, nil), nil, time.Minute)
 		require.Nil(t, o.Failure)
 		require.Equal(t, expect, string(o.Result))

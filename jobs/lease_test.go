@@ -55,7 +55,7 @@ func withLeases(t *testing.T, test func(t *testing.T, b *leaseBundle)) {
 }
 
 // lost waits for the end of a step's context and says how long that took.
-func lost(t *testing.T, ctx context.Context) time.Duration { //nolint:revive // the test comes first
+func lost(t *testing.T, ctx context.Context) time.Duration {
 	t.Helper()
 	start := time.Now()
 	<-ctx.Done()

@@ -90,8 +90,7 @@ func crash(d *driver, s shape, f flow, at int) (*scene, []string) {
 func repeat(d *driver, f flow, s *scene, note string) {
 	d.t.Helper()
 	err := f.again(d, s)
-	var conflict *dag.ConflictError
-	if !errors.As(err, &conflict) {
+	if _, conflict := errors.AsType[*dag.ConflictError](err); !conflict {
 		require.NoError(d.t, err, note)
 	}
 }

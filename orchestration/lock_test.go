@@ -33,8 +33,8 @@ type race struct {
 type fate int
 
 const (
-	// loses: it waits for the first and then finds nothing left to do.
-	loses fate = iota
+	// The zero fate: it waits for the first and then finds nothing left to do.
+	_ fate = iota
 	// yields: it does not wait; what the first holds is not for it.
 	yields
 	// follows: it waits, and then has its own thing to do.
@@ -160,8 +160,7 @@ func operating(d *driver, name string, task uuid.UUID, event dag.Event) act {
 	}
 	return act{name, func(ctx context.Context, tx pgx.Tx) (bool, error) {
 		_, err := d.engine.Operate(ctx, tx, op)
-		var conflict *dag.ConflictError
-		if errors.As(err, &conflict) {
+		if _, conflict := errors.AsType[*dag.ConflictError](err); conflict {
 			return false, nil
 		}
 		return err == nil, err

@@ -18,7 +18,7 @@ import (
 func TestARequestThatCanNeverSucceedIsARequestError(t *testing.T) {
 	t.Parallel()
 	early := time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
-	late := time.Date(12_000, 1, 1, 0, 0, 0, 0, time.UTC)
+	late := time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC)
 	tests := map[string]func(r *orchestration.Request){
 		"a context that is not JSON":      func(r *orchestration.Request) { r.Context = json.RawMessage(`{"a":`) },
 		"a context with a zero":           func(r *orchestration.Request) { r.Context = json.RawMessage(`"\u0000"`) },

@@ -69,7 +69,7 @@ func handle(step *orchestration.Claimed, mended bool) orchestration.Outcome {
 		fmt.Fprintf(sum, "%s=%s;", parent, step.Results[parent])
 	}
 	// As jsonb writes it: a continued step is given its parent's result as the handler returned it, others as it is stored.
-	return orchestration.Outcome{Result: json.RawMessage(fmt.Sprintf(`{"sum": "%x", "step": "%s"}`, sum.Sum64(), step.Name))}
+	return orchestration.Outcome{Result: json.RawMessage(fmt.Sprintf(`{"sum": "%x", "step": %q}`, sum.Sum64(), step.Name))}
 }
 
 // reference is what the results of a shape must be, worked out without an engine.

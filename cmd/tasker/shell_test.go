@@ -44,7 +44,7 @@ func newShell(t *testing.T, url string) *shell {
 	binary, err := os.Executable()
 	require.NoError(t, err)
 	s := &shell{t: t, dir: openDir(t), binary: binary, env: []string{
-		mainVariable + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir(),
+		mainVariable + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir(), //nolint:usetesting // short enough for a socket
 		"USER=ada", "GORACE=atexit_sleep_ms=0",
 	}}
 	if url != "" {

@@ -84,7 +84,7 @@ func TestWhatSqlcBelievesOfRiverIsTrue(t *testing.T) {
 	text, err := os.ReadFile("../../queries/schema/river.sql")
 	require.NoError(t, err)
 	page := comments.ReplaceAllString(string(text), "")
-	real := lines(t, pool, `SELECT concat_ws(' ', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+	migrated := lines(t, pool, `SELECT concat_ws(' ', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
 	        CASE WHEN a.attnotnull THEN 'not null' END)
 	      FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 	     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped`)
@@ -95,7 +95,7 @@ func TestWhatSqlcBelievesOfRiverIsTrue(t *testing.T) {
 			if column == nil {
 				continue
 			}
-			require.Contains(t, real, match[1]+" "+described(column), "queries/schema/river.sql: %s", line)
+			require.Contains(t, migrated, match[1]+" "+described(column), "queries/schema/river.sql: %s", line)
 			checked++
 		}
 	}

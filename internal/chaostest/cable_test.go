@@ -1,3 +1,5 @@
+//go:build linux
+
 package chaostest
 
 import (
@@ -60,7 +62,7 @@ func (c *cable) accept() {
 		gone := c.gone
 		c.mu.Unlock()
 		if gone {
-			_ = errors.Join(client.Close(), server.Close())
+			_, _ = client.Close(), server.Close()
 			return
 		}
 		c.running.Go(func() { c.carry(server, client) })

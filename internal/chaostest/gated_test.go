@@ -1,7 +1,10 @@
+//go:build linux
+
 package chaostest
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -54,7 +57,7 @@ func TestChaosS6Zombie(t *testing.T) {
 		t.Run(role, func(t *testing.T) {
 			t.Parallel()
 			for round := range pick(1, 5) {
-				t.Run(fmt.Sprint(round), func(t *testing.T) { zombie(t, role) })
+				t.Run(strconv.Itoa(round), func(t *testing.T) { zombie(t, role) })
 			}
 		})
 	}
@@ -63,6 +66,7 @@ func TestChaosS6Zombie(t *testing.T) {
 // zombie freezes a worker for three leases in the middle of its handlers. Meanwhile their steps are finished, failed or still
 // run elsewhere. Then it wakes up, and brings its own results and errors.
 func zombie(t *testing.T, role string) {
+	t.Helper()
 	r := newRig(t)
 	const each = 2
 	var workloads []*workload
@@ -112,8 +116,8 @@ func zombie(t *testing.T, role string) {
 	f := r.U(20 * time.Second)
 	retried := r.count(r.pool, `SELECT count(*) FROM tasker.steps WHERE name = 'first' AND attempts = 2`)
 	assert.Equal(t, len(workloads)/3*each, retried, "the newest executions' retries did not happen")
-	assert.Equal(t, all, f.lost)
-	r.report("S6 zombie-"+role, "late_results", all, "taken_over", taken, "steps", f.steps, "dup", 0, "lost", 0)
+	assert.Equal(t, all, f.losses)
+	r.report("S6 zombie-"+role, "late_results", all, "taken_over", taken, "steps", f.steps, "dup", f.dup, "lost", f.lost)
 }
 
 func TestChaosS11PoisonStep(t *testing.T) {
@@ -156,9 +160,9 @@ func TestChaosS11PoisonStep(t *testing.T) {
 	require.NotNil(t, step.Failure)
 	assert.Equal(t, "worker_lost", step.Failure.Type)
 	assert.Equal(t, []int{maxLosses, 0}, []int{step.Losses, step.Attempts}, "losses and attempts")
-	r.none(r.pool, "other tasks that did not complete", `SELECT id::text FROM tasker.tasks WHERE state <> 'complete' AND id <> $1`, poisoned)
+	others := r.none(r.pool, "other tasks that did not complete", `SELECT id::text FROM tasker.tasks WHERE state <> 'complete' AND id <> $1`, poisoned)
 	clean := r.quiet()
-	r.report("S11 poison-step", "deaths", deaths, "failed_after", took, "clean", clean, "lost", 0)
+	r.report("S11 poison-step", "deaths", deaths, "failed_after", took, "clean", clean, "lost", others)
 }
 
 func TestChaosS9PoliteStop(t *testing.T) {
@@ -172,6 +176,7 @@ func TestChaosS9PoliteStop(t *testing.T) {
 }
 
 func politeStop(t *testing.T, role string) {
+	t.Helper()
 	r := newRig(t)
 	// Steps that outlast the grace are handed back, the others finish: none uses up an attempt or loses its worker.
 	long := single(t, "long-tx", 1, time.Second, act{Gate: "never"}, act{})
@@ -193,9 +198,9 @@ func politeStop(t *testing.T, role string) {
 	took := leaving.stop()
 	assert.Less(t, took, time.Second+leaving.config.StopGrace)
 	f := r.U(20 * time.Second)
-	assert.Zero(t, f.lost, "a polite stop counted as a loss")
+	assert.Zero(t, f.losses, "a polite stop counted as a loss")
 	assert.Zero(t, f.reruns, "a handler shorter than the grace ran again")
 	released := r.count(r.pool, `SELECT count(*) FROM tasker.step_attempts WHERE outcome = 'released'`)
 	assert.Equal(t, len(handed), released)
-	r.report("S9 polite-stop-"+role, "exit", took, "handed_back", released, "steps", f.steps, "reruns", f.reruns, "dup", 0, "lost", 0)
+	r.report("S9 polite-stop-"+role, "exit", took, "handed_back", released, "steps", f.steps, "reruns", f.reruns, "dup", f.dup, "lost", f.lost)
 }

@@ -1,3 +1,5 @@
+//go:build linux
+
 package chaostest
 
 import (
@@ -20,8 +22,10 @@ type figures struct {
 	tasks, steps int
 	// drain is how long the tasks took to end, clean how long until the doctor found nothing after that.
 	drain, clean time.Duration
-	// lost counts executions that lost their worker; reruns are effects on the outside world that happened again.
-	lost, reruns int
+	// losses counts executions that lost their worker; reruns are effects on the outside world that happened again for it.
+	losses, reruns int
+	// dup counts what happened again without an excuse, lost what did not happen: both are failures.
+	dup, lost int
 	// recover is the longest time from a kill to the lost step running again.
 	recover time.Duration
 }
@@ -33,14 +37,14 @@ func (r *rig) U(deadline time.Duration) figures {
 	f.clean = r.quiet()
 	f.tasks = r.count(r.pool, `SELECT count(*) FROM tasker.tasks`)
 	f.steps = r.count(r.pool, `SELECT count(*) FROM tasker.steps`)
-	r.none(r.pool, "tasks that did not complete", `
+	f.lost = r.none(r.pool, "tasks that did not complete", `
 		SELECT concat(t.id, ' ', t.state, ' ', string_agg(concat(s.name, ' ', s.state, ' ', s.failure), ', ' ORDER BY s.position) FILTER (WHERE s.state <> 'complete'))
 		  FROM tasker.tasks t LEFT JOIN tasker.steps s ON s.task_id = t.id WHERE t.state <> 'complete' GROUP BY t.id`)
 	r.steps()
 	r.effects()
 	r.results()
 	r.acknowledged()
-	f.lost, f.reruns = r.outside()
+	r.outside(&f)
 	f.recover = r.recovery()
 	return f
 }
@@ -125,61 +129,56 @@ func (r *rig) effects() {
 // results is the oracle HS.
 func (r *rig) results() {
 	r.t.Helper()
-	rows, err := r.pool.Query(r.t.Context(), `SELECT task_id, name, coalesce(result::text, '') FROM tasker.steps WHERE state = 'complete'`)
-	require.NoError(r.t, err)
 	var wrong []string
 	references := make(map[uuid.UUID]map[string]string)
 	var task uuid.UUID
 	var name, result string
-	_, err = pgx.ForEachRow(rows, []any{&task, &name, &result}, func() error {
+	r.each(r.pool, []any{&task, &name, &result}, func() {
 		if references[task] == nil && r.works[task] != nil {
 			references[task] = r.works[task].reference(r.inputs[task])
 		}
 		if want := references[task][name]; want != result {
 			wrong = append(wrong, fmt.Sprintf("%s/%s: %s, not %s", task, name, result, want))
 		}
-		return nil
-	})
-	require.NoError(r.t, err)
+	}, `SELECT task_id, name, coalesce(result::text, '') FROM tasker.steps WHERE state = 'complete'`)
 	assert.Emptyf(r.t, wrong[:min(len(wrong), 5)], "HS: results that are not the reference's (%d)", len(wrong))
 }
 
 // acknowledged is the oracle AK.
 func (r *rig) acknowledged() {
 	r.t.Helper()
-	rows, err := r.pool.Query(r.t.Context(), `SELECT idempotency_key, id FROM tasker.tasks`)
-	require.NoError(r.t, err)
 	found := make(map[string]uuid.UUID)
 	var key string
 	var id uuid.UUID
-	_, err = pgx.ForEachRow(rows, []any{&key, &id}, func() error {
+	r.each(r.pool, []any{&key, &id}, func() {
 		assert.NotContains(r.t, found, key, "AK: created twice")
 		found[key] = id
-		return nil
-	})
-	require.NoError(r.t, err)
+	}, `SELECT idempotency_key, id FROM tasker.tasks`)
 	assert.Equal(r.t, r.acked, found, "AK: what was acknowledged is not what exists")
 }
 
 // outside is the oracle LG: the outside world saw each dispatch once at most, each completed one at least once, and nothing
-// after it. It returns how many executions were lost, and how many effects happened again because of that.
-func (r *rig) outside() (lost, reruns int) {
+// after it.
+func (r *rig) outside(f *figures) {
 	r.t.Helper()
-	r.none(r.ledger, "LG: dispatches that ran twice", `SELECT concat(task_id, '/', step, '/', claim_no, ': ', string_agg(worker, ', '))
+	f.dup = r.none(r.ledger, "LG: dispatches that ran twice", `SELECT concat(task_id, '/', step, '/', claim_no, ': ', string_agg(worker, ', '))
 		FROM ledger WHERE event = 'start' GROUP BY task_id, step, claim_no HAVING count(*) > 1`)
 	done := r.executions(`SELECT task_id, step, claim_no, worker, min(at) FROM ledger WHERE event = 'done' GROUP BY 1, 2, 3, 4`)
 	started := r.executions(`SELECT task_id, step, claim_no, worker, min(at) FROM ledger WHERE event = 'start' GROUP BY 1, 2, 3, 4`)
 	complete := make(map[string]int)
 	for key := range r.attempts(`outcome = 'complete'`) {
-		assert.Contains(r.t, done, key, "LG: a result counted without its effect")
+		if _, effect := done[key]; !assert.True(r.t, effect, "LG: a result counted without its effect: %v", key) {
+			f.lost++
+		}
 		complete[key.step()] = key.claim
 	}
 	for key := range started {
 		if claim, ended := complete[key.step()]; ended && key.claim > claim {
 			assert.Failf(r.t, "LG: a step ran again after its result counted", "%v after claim %d", key, claim)
+			f.dup++
 		}
 	}
-	return len(r.attempts(`outcome = 'lost'`)), len(done) - len(complete)
+	f.losses, f.reruns = len(r.attempts(`outcome = 'lost'`)), len(done)-len(complete)
 }
 
 // recovery is the longest time from the kill of a worker to a step of it running again.
@@ -227,17 +226,23 @@ func (r *rig) attempts(where string) map[execution]seen {
 
 func (r *rig) collect(pool *pgxpool.Pool, query string, args ...any) map[execution]seen {
 	r.t.Helper()
-	rows, err := pool.Query(r.t.Context(), query, args...)
-	require.NoError(r.t, err)
 	all := make(map[execution]seen)
 	var e execution
 	var s seen
-	_, err = pgx.ForEachRow(rows, []any{&e.task, &e.name, &e.claim, &s.worker, &s.at}, func() error {
-		all[e] = s
+	r.each(pool, []any{&e.task, &e.name, &e.claim, &s.worker, &s.at}, func() { all[e] = s }, query, args...)
+	return all
+}
+
+// each scans a query's rows one by one.
+func (r *rig) each(pool *pgxpool.Pool, into []any, do func(), query string, args ...any) {
+	r.t.Helper()
+	rows, err := pool.Query(r.t.Context(), query, args...)
+	require.NoError(r.t, err, query)
+	_, err = pgx.ForEachRow(rows, into, func() error {
+		do()
 		return nil
 	})
-	require.NoError(r.t, err)
-	return all
+	require.NoError(r.t, err, query)
 }
 
 // list returns a query's one column.
@@ -250,9 +255,10 @@ func (r *rig) list(pool *pgxpool.Pool, query string, args ...any) []string {
 	return all
 }
 
-// none reports the rows of a query that must have none, the first few of them.
-func (r *rig) none(pool *pgxpool.Pool, what, query string, args ...any) {
+// none reports the rows of a query that must have none, the first few of them, and returns how many there are.
+func (r *rig) none(pool *pgxpool.Pool, what, query string, args ...any) int {
 	r.t.Helper()
 	found := r.list(pool, query, args...)
 	assert.Emptyf(r.t, found[:min(len(found), 5)], "%s (%d)", what, len(found))
+	return len(found)
 }

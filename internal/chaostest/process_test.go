@@ -1,3 +1,5 @@
+//go:build linux
+
 package chaostest
 
 import (
@@ -50,6 +52,7 @@ type processConfig struct {
 	MaxLosses int           `json:"max_losses"`
 	Slots     int           `json:"slots"`
 	StopGrace time.Duration `json:"stop_grace"`
+	Lease     time.Duration `json:"lease"`
 	// Mortal processes may end by themselves.
 	Mortal bool `json:"-"`
 }
@@ -91,7 +94,7 @@ func (c *processConfig) pool(ctx context.Context) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt((2 * lease).Milliseconds(), 10)
+	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt((2 * c.Lease).Milliseconds(), 10)
 	return pgxpool.NewWithConfig(ctx, config)
 }
 
@@ -99,7 +102,7 @@ func (c *processConfig) client(h *handler) *tasker.Config {
 	config := &tasker.Config{
 		ID: c.ID, Orchestrate: c.Role != worker, Handlers: map[string]tasker.HandlerFunc{callable: h.run},
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})),
-		Lease:  lease, Tick: tick, ClaimGrace: claimGrace, StopGrace: c.StopGrace, MaxLosses: c.MaxLosses,
+		Lease:  c.Lease, Tick: tick, ClaimGrace: claimGrace, StopGrace: c.StopGrace, MaxLosses: c.MaxLosses,
 	}
 	if c.Role != orchestrator {
 		config.Namespaces = map[string]tasker.NamespaceConfig{namespace: {MaxWorkers: c.Slots}}

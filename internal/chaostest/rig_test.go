@@ -1,3 +1,5 @@
+//go:build linux
+
 package chaostest
 
 import (
@@ -253,13 +255,13 @@ func (r *rig) report(scenario string, figures ...any) {
 	if r.t.Failed() {
 		verdict = "FAILED"
 	}
-	line := fmt.Sprintf("%s %s seed=%d", scenario, verdict, r.seed)
+	words := []string{scenario, verdict, fmt.Sprintf("seed=%d", r.seed)}
 	for i := 0; i+1 < len(figures); i += 2 {
 		value := figures[i+1]
 		if d, ok := value.(time.Duration); ok {
 			value = strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + "s"
 		}
-		line += fmt.Sprintf(" %v=%v", figures[i], value)
+		words = append(words, fmt.Sprintf("%v=%v", figures[i], value))
 	}
-	fmt.Fprintln(r.t.Output(), strings.TrimSpace(line))
+	fmt.Fprintln(r.t.Output(), strings.Join(words, " "))
 }

@@ -1,3 +1,5 @@
+//go:build linux
+
 package chaostest
 
 import (
@@ -49,7 +51,7 @@ func (r *rig) spawn(role string, opts ...func(*processConfig)) *process {
 // launch starts a process.
 func (r *rig) launch(role string, opts ...func(*processConfig)) *process {
 	config := processConfig{
-		Role: role, URL: r.url, Ledger: r.ledgerURL, MaxLosses: 1000, Slots: 16, StopGrace: 2 * time.Second,
+		Role: role, URL: r.url, Ledger: r.ledgerURL, MaxLosses: 1000, Slots: 16, StopGrace: 2 * time.Second, Lease: lease,
 	}
 	for _, opt := range opts {
 		opt(&config)

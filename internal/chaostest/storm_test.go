@@ -1,3 +1,5 @@
+//go:build linux
+
 package chaostest
 
 import (
@@ -139,10 +141,10 @@ func TestChaosS1WorkersKilledInHandlers(t *testing.T) {
 			}
 		})
 	f := r.U(pick(40*time.Second, 4*time.Minute))
-	assert.Positive(t, f.lost, "no kill hit a handler")
+	assert.Positive(t, f.losses, "no kill hit a handler")
 	assert.Less(t, f.recover, 4*time.Second, "a lost step took too long to run again")
-	r.report("S1 worker-killed", "kills", r.killCount(), "tasks", f.tasks, "steps", f.steps, "losses", f.lost, "reruns", f.reruns,
-		"recover_max", f.recover, "drain", f.drain, "clean", f.clean, "dup", 0, "lost", 0)
+	r.report("S1 worker-killed", "kills", r.killCount(), "tasks", f.tasks, "steps", f.steps, "losses", f.losses, "reruns", f.reruns,
+		"recover_max", f.recover, "drain", f.drain, "clean", f.clean, "dup", f.dup, "lost", f.lost)
 }
 
 // awaitBusy waits until a process is in the middle of a handler, but not for ever.
@@ -173,8 +175,8 @@ func TestChaosS2BlindKillsAfterTheResult(t *testing.T) {
 	f := r.U(pick(40*time.Second, 4*time.Minute))
 	oldest := stop()
 	assert.Less(t, oldest, orphanTime, "a running job that no step wanted stayed")
-	r.report("S2 killed-after-commit", "kills", r.killCount(), "tasks", f.tasks, "steps", f.steps, "losses", f.lost, "reruns", f.reruns,
-		"orphan_max", oldest, "drain", f.drain, "dup", 0, "lost", 0)
+	r.report("S2 killed-after-commit", "kills", r.killCount(), "tasks", f.tasks, "steps", f.steps, "losses", f.losses, "reruns", f.reruns,
+		"orphan_max", oldest, "drain", f.drain, "dup", f.dup, "lost", f.lost)
 }
 
 // watchOrphans looks for running jobs that no step wants until it is stopped, and then returns the age of the oldest it saw.
@@ -190,8 +192,9 @@ func (r *rig) watchOrphans() (stop func() time.Duration) {
 				  FROM river_job j LEFT JOIN tasker.steps s ON s.id = (j.args->>'step_id')::uuid
 				 WHERE j.kind = 'tasker_execute' AND j.state = 'running'
 				   AND (s.id IS NULL OR s.river_job_id IS DISTINCT FROM j.id OR s.state NOT IN ('enqueued', 'in_progress'))`).Scan(&age)
-			if ctx.Err() == nil {
-				assert.NoError(r.t, err)
+			if err != nil && ctx.Err() == nil {
+				r.t.Errorf("look for orphans: %v", err)
+				return
 			}
 			oldest = max(oldest, age)
 		}
@@ -216,10 +219,10 @@ func TestChaosS4OrchestratorsKilled(t *testing.T) {
 			}, length)
 		})
 	f := r.U(pick(20*time.Second, 4*time.Minute))
-	assert.Zero(t, f.lost, "a worker lost a step although none was killed")
+	assert.Zero(t, f.losses, "a worker lost a step although none was killed")
 	assert.Less(t, f.drain, pick(20*time.Second, 2*time.Minute))
-	r.report("S4 orchestrators-killed", "kills", r.killCount(), "tasks", f.tasks, "steps", f.steps, "losses", f.lost,
-		"drain", f.drain, "clean", f.clean, "dup", 0, "lost", 0)
+	r.report("S4 orchestrators-killed", "kills", r.killCount(), "tasks", f.tasks, "steps", f.steps, "losses", f.losses,
+		"drain", f.drain, "clean", f.clean, "dup", f.dup, "lost", f.lost)
 }
 
 func TestChaosS5KillStorm(t *testing.T) {
@@ -236,6 +239,6 @@ func TestChaosS5KillStorm(t *testing.T) {
 		})
 	f := r.U(pick(40*time.Second, 5*time.Minute))
 	require.Positive(t, r.killCount())
-	r.report("S5 kill-storm", "kills", r.killCount(), "tasks", f.tasks, "steps", f.steps, "losses", f.lost, "reruns", f.reruns,
-		"recover_max", f.recover, "drain", f.drain, "clean", f.clean, "dup", 0, "lost", 0)
+	r.report("S5 kill-storm", "kills", r.killCount(), "tasks", f.tasks, "steps", f.steps, "losses", f.losses, "reruns", f.reruns,
+		"recover_max", f.recover, "drain", f.drain, "clean", f.clean, "dup", f.dup, "lost", f.lost)
 }

@@ -108,7 +108,7 @@ func (m *mortal) Exec(ctx context.Context, sql string, args ...any) (pgconn.Comm
 	if err == nil && m.dies(ctx, "after", sql) {
 		return pgconn.CommandTag{}, ErrCrashed
 	}
-	return tag, err //nolint:wrapcheck // a transparent layer
+	return tag, err
 }
 
 func (m *mortal) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
@@ -117,7 +117,7 @@ func (m *mortal) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, 
 	}
 	rows, err := m.Tx.Query(ctx, sql, args...)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // a transparent layer
+		return nil, err
 	}
 	return &mortalRows{Rows: rows, tx: m, sql: sql, ctx: ctx}, nil
 }
@@ -136,7 +136,7 @@ func (m *mortal) Commit(ctx context.Context) error {
 		return ErrCrashed
 	}
 	if err := m.Tx.Commit(ctx); err != nil {
-		return err //nolint:wrapcheck // a transparent layer
+		return err
 	}
 	if m.dies(ctx, "after", "commit") {
 		return ErrCrashed
@@ -145,7 +145,7 @@ func (m *mortal) Commit(ctx context.Context) error {
 }
 
 func (m *mortal) Rollback(ctx context.Context) error {
-	return m.Tx.Rollback(ctx) //nolint:wrapcheck // a transparent layer
+	return m.Tx.Rollback(ctx)
 }
 
 // mortalRows meet the point after their statement when they end.
@@ -153,7 +153,7 @@ type mortalRows struct {
 	pgx.Rows
 	tx   *mortal
 	sql  string
-	ctx  context.Context //nolint:containedctx // that of the query
+	ctx  context.Context
 	done bool
 	err  error
 }
@@ -181,14 +181,14 @@ func (r *mortalRows) Err() error {
 	if r.err != nil {
 		return r.err
 	}
-	return r.Rows.Err() //nolint:wrapcheck // a transparent layer
+	return r.Rows.Err()
 }
 
 type mortalRow struct {
 	pgx.Row
 	tx  *mortal
 	sql string
-	ctx context.Context //nolint:containedctx // that of the query
+	ctx context.Context
 }
 
 func (r *mortalRow) Scan(dest ...any) error {
@@ -196,7 +196,7 @@ func (r *mortalRow) Scan(dest ...any) error {
 	if (err == nil || errors.Is(err, pgx.ErrNoRows)) && r.tx.dies(r.ctx, "after", r.sql) {
 		return ErrCrashed
 	}
-	return err //nolint:wrapcheck // a transparent layer
+	return err
 }
 
 type crashedRow struct{}
