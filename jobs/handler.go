@@ -37,7 +37,7 @@ var (
 	ErrTimeout = errors.New("step timed out")
 	// ErrLeaseLost: this process could not renew its lease, or the step was cancelled or resolved. The result would not count.
 	ErrLeaseLost = errors.New("the step no longer belongs to this worker")
-	// errLeaseExpired is the loss that this process noticed by its own clock.
+	// errLeaseExpired is the loss of a process that was too starved to renew.
 	errLeaseExpired = fmt.Errorf("%w: it could not be renewed in time", ErrLeaseLost)
 	// ErrStopping: the process stops; the step is handed back.
 	ErrStopping = errors.New("the worker is stopping")

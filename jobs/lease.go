@@ -25,6 +25,9 @@ type hold struct {
 	cancel context.CancelCauseFunc
 	// until is when the lease is surely still ours.
 	until time.Time
+	// excused says that since the last renewal the database, or a transaction that holds the row, kept us from renewing. Then
+	// the end of the lease is not the step's doing.
+	excused bool
 }
 
 func newLeases(length time.Duration, logger *slog.Logger) *leases {
@@ -97,7 +100,6 @@ func (l *leases) beat(ctx context.Context) {
 	kept, err := l.renew(ctx, steps)
 	if err != nil {
 		l.logger.WarnContext(ctx, "renew leases", slog.Int("steps", len(steps)), slog.Any("error", err))
-		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -107,20 +109,27 @@ func (l *leases) beat(ctx context.Context) {
 		switch {
 		case h == nil:
 		case renewed:
-			h.until = asked.Add(l.length - l.margin())
-		case !ours:
+			h.until, h.excused = asked.Add(l.length-l.margin()), false
+		case err != nil || ours:
+			h.excused = true
+		default:
 			h.cancel(ErrLeaseLost)
 		}
 	}
 }
 
-// expire gives up what could not be renewed, without asking anyone.
+// expire gives up what could not be renewed, without asking anyone. A process that did not even try was starved, perhaps by
+// the step: that counts as a loss.
 func (l *leases) expire() {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, h := range l.held {
-		if now.After(h.until) {
+		switch {
+		case !now.After(h.until):
+		case h.excused:
+			h.cancel(ErrLeaseLost)
+		default:
 			h.cancel(errLeaseExpired)
 		}
 	}

@@ -2,12 +2,17 @@
 -- another transaction holds is not waited for, or all the others would wait with it: it is still held, and not renewed.
 -- name: StepHeartbeat :many
 WITH held AS (
-    SELECT s.id
+    SELECT s.id, s.claim_no
       FROM (SELECT unnest(@step_ids::uuid[]) AS step_id, unnest(@claim_nos::integer[]) AS claim_no) c
       JOIN tasker.steps s ON s.id = c.step_id
      WHERE s.claim_no = c.claim_no AND s.state = 'in_progress'
 ), free AS (
-    SELECT s.id FROM held JOIN tasker.steps s ON s.id = held.id WHERE s.state = 'in_progress' ORDER BY s.id FOR NO KEY UPDATE OF s SKIP LOCKED
+    SELECT s.id
+      FROM held
+      JOIN tasker.steps s ON s.id = held.id AND s.claim_no = held.claim_no
+     WHERE s.state = 'in_progress'
+     ORDER BY s.id
+       FOR NO KEY UPDATE OF s SKIP LOCKED
 ), renewed AS (
     UPDATE tasker.steps s
        SET lease_expires_at = now() + make_interval(secs => @lease_seconds::float8)

@@ -53,7 +53,7 @@ func TestExitCodesTellWhatHappened(t *testing.T) {
 		"a URL that is not one":           {s, exitUsage, []string{"task", "list", "--database-url", "postgres://u:secret@h:x/"}, "read DATABASE_URL"},
 		"a template that is not there":    {s, exitNotFound, []string{"task", "create", "test_errors/nothing"}, "unknown template test_errors/nothing"},
 		"a task that is not there":        {s, exitNotFound, []string{"task", "show", "0123456789ab"}, "task not found"},
-		"a step that is not there":        {s, exitConflict, []string{"step", "retry", long, "three", "--reason", "x"}, `the task has no step "three"`},
+		"a step that is not there":        {s, exitNotFound, []string{"step", "retry", long, "three", "--reason", "x"}, `the task has no step "three"`},
 		"what the state forbids":          {s, exitConflict, []string{"task", "cancel", done, "--reason", "x"}, "already complete"},
 		"a wait that takes too long":      {s, exitTimeout, []string{"task", "wait", long, "--timeout", "150ms"}, ""},
 		"a watch that takes too long":     {s, exitTimeout, []string{"task", "create", "test_slow/slow", "-i", `{"ms":3000}`, "--watch", "--timeout", "150ms"}, ""},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -19,6 +20,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(mainVariable) != "" {
 		handlers = withSlowSteps
 		os.Exit(run())
+	}
+	if err := flag.Set("test.parallel", "4"); err != nil { // a default: most of the time tests wait for processes
+		panic(err)
 	}
 	dbtest.Main(m)
 }

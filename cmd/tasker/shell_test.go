@@ -26,7 +26,7 @@ import (
 const (
 	// deadline bounds every wait for something that happens in a moment on an idle machine.
 	deadline = 60 * time.Second
-	pollGap  = 20 * time.Millisecond
+	pollGap  = 50 * time.Millisecond
 )
 
 // shell is a terminal: a folder and an environment to run tasker in.

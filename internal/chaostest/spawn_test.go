@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -37,6 +38,7 @@ type process struct {
 	partial []byte
 	tail    []string
 	stale   int // late results that were refused
+	errors  []string
 }
 
 // spawn starts a process and returns once it takes part.
@@ -120,6 +122,8 @@ func (p *process) line(line string) {
 		p.rig.t.Errorf("process %s: %s", p.config.ID, line)
 	case strings.Contains(line, "stale_result"):
 		p.stale++
+	case strings.Contains(line, "level=ERROR"):
+		p.errors = append(p.errors, line)
 	}
 	if p.tail = append(p.tail, line); len(p.tail) > tailLines {
 		p.tail = p.tail[1:]
@@ -131,6 +135,18 @@ func (p *process) staleResults() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.stale
+}
+
+// calm fails the test if a process met an error: where the database answers, everything that comes late is refused quietly.
+func (r *rig) calm() {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.processes {
+		p.mu.Lock()
+		assert.Emptyf(r.t, p.errors, "errors of process %s", p.config.ID)
+		p.mu.Unlock()
+	}
 }
 
 // doom says that the process is about to end, and returns whether it still runs.

@@ -141,6 +141,7 @@ func TestChaosS1WorkersKilledInHandlers(t *testing.T) {
 			}
 		})
 	f := r.U(pick(40*time.Second, 4*time.Minute))
+	r.calm()
 	assert.Positive(t, f.losses, "no kill hit a handler")
 	assert.Less(t, f.recover, 4*time.Second, "a lost step took too long to run again")
 	r.report("S1 worker-killed", "kills", r.killCount(), "tasks", f.tasks, "steps", f.steps, "losses", f.losses, "reruns", f.reruns,
@@ -173,6 +174,7 @@ func TestChaosS2BlindKillsAfterTheResult(t *testing.T) {
 			}, length)
 		})
 	f := r.U(pick(40*time.Second, 4*time.Minute))
+	r.calm()
 	oldest := stop()
 	assert.Less(t, oldest, orphanTime, "a running job that no step wanted stayed")
 	r.report("S2 killed-after-commit", "kills", r.killCount(), "tasks", f.tasks, "steps", f.steps, "losses", f.losses, "reruns", f.reruns,
@@ -219,6 +221,7 @@ func TestChaosS4OrchestratorsKilled(t *testing.T) {
 			}, length)
 		})
 	f := r.U(pick(20*time.Second, 4*time.Minute))
+	r.calm()
 	assert.Zero(t, f.losses, "a worker lost a step although none was killed")
 	assert.Less(t, f.drain, pick(20*time.Second, 2*time.Minute))
 	r.report("S4 orchestrators-killed", "kills", r.killCount(), "tasks", f.tasks, "steps", f.steps, "losses", f.losses,
@@ -238,6 +241,7 @@ func TestChaosS5KillStorm(t *testing.T) {
 			}, length)
 		})
 	f := r.U(pick(40*time.Second, 5*time.Minute))
+	r.calm()
 	require.Positive(t, r.killCount())
 	r.report("S5 kill-storm", "kills", r.killCount(), "tasks", f.tasks, "steps", f.steps, "losses", f.losses, "reruns", f.reruns,
 		"recover_max", f.recover, "drain", f.drain, "clean", f.clean, "dup", f.dup, "lost", f.lost)

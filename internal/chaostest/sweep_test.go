@@ -46,6 +46,7 @@ func TestChaosS3DeathBetweenFetchAndClaim(t *testing.T) {
 	require.NoError(t, err)
 	r.spawn(worker)
 	f := r.U(15 * time.Second)
+	r.calm()
 	assert.Zero(t, f.losses, "an old job took a step that was dispatched anew")
 	assert.Zero(t, r.count(r.ledger, `SELECT count(*) FROM ledger WHERE step = 'first' AND claim_no <> 2`))
 	r.report("S3 fetched-never-claimed", "tasks", tasks, "recover_after_grace", recovered, "dup", f.dup, "lost", f.lost)
@@ -54,6 +55,8 @@ func TestChaosS3DeathBetweenFetchAndClaim(t *testing.T) {
 // damages are what may happen to River's rows behind our back.
 var damages = map[string]string{
 	"truncate": `TRUNCATE river_job`,
+	// What a rescuer does with jobs that it takes for stuck, while they run.
+	"rescue":   `UPDATE river_job SET state = 'available', scheduled_at = now() WHERE state = 'running'`,
 	"delete":   `DELETE FROM river_job WHERE id % 2 = 0 AND state <> 'completed'`,
 	"cancel":   `UPDATE river_job SET state = 'cancelled', finalized_at = now() WHERE state IN ('available', 'running')`,
 	"discard":  `UPDATE river_job SET state = 'discarded', finalized_at = now() WHERE state IN ('available', 'running')`,
@@ -115,6 +118,7 @@ func sweep(t *testing.T, kinds []string) {
 			}
 		})
 	f := r.U(30 * time.Second)
+	r.calm()
 	assert.Zero(t, f.losses)
 	r.report("sweep-"+strings.Join(kinds, "-"), "damaged", damaged, "tasks", f.tasks, "steps", f.steps, "reruns", f.reruns,
 		"drain", f.drain, "clean", f.clean, "dup", f.dup, "lost", f.lost)
