@@ -65,14 +65,20 @@ func TestExitCodesTellWhatHappened(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			here := *test.shell
-			here.t = t
-			message := here.fails(test.code, test.args...)
-			require.Contains(t, message, test.message)
-			require.NotContains(t, message, "secret")
-			require.Equal(t, test.code == 0, message == "", "errors and only errors are on standard error")
+			test.shell.exits(t, test.code, test.message, test.args)
 		})
 	}
+}
+
+// exits runs a command that has to end with a code and say something.
+func (s *shell) exits(t *testing.T, code int, says string, args []string) {
+	t.Helper()
+	here := *s
+	here.t = t
+	message := here.fails(code, args...)
+	require.Contains(t, message, says)
+	require.NotContains(t, message, "secret")
+	require.Equal(t, code == 0, message == "", "errors and only errors are on standard error")
 }
 
 func TestWhatTaskerSaysOfItself(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
@@ -50,6 +51,17 @@ func TestTheMigrationsAsSQLMakeTheSameSchema(t *testing.T) {
 	require.Contains(t, text, "jobs.river_job")
 	require.Contains(t, text, "INSERT INTO tasker.settings (name, value) VALUES ('river_schema', 'jobs');")
 	s.fails(exitUsage, "migrate", "sql", "--river-schema", "a;b")
+
+	alter(t, url, "CREATE SCHEMA jobs")
+	migrateRiver(t, url, "jobs") // whose tables are its own to make
+	conn, err := pgconn.Connect(t.Context(), url)
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), text).ReadAll()
+	require.NoError(t, err)
+	require.NoError(t, conn.Close(t.Context()))
+	s.serve("--migrate=false")
+	require.Equal(t, "65536\n", s.ok("task", "create", "rust_e2e_linear/mathematical_sequence", "-i", `{"even_number":2}`, "-w"))
+	s.ok("doctor")
 }
 
 func TestAServerThatMayNotMigrateSaysWhatIsMissing(t *testing.T) {

@@ -208,6 +208,10 @@ func (h *handler) completeOnce(ctx context.Context, step *tasker.StepContext, re
 		return err
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	// What the handler has written must not stay locked for hours when its process vanishes from the network.
+	if _, err := tx.Exec(ctx, `SET LOCAL idle_in_transaction_session_timeout = '3s'`); err != nil {
+		return err
+	}
 	// Its own row means that an earlier commit, whose answer was lost, did happen.
 	var mine bool
 	err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM chaos.tx_effect WHERE execution_key = $1)`, step.ExecutionKey()).Scan(&mine)

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -65,7 +64,7 @@ func runProcess(text string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	pool, err := config.pool(ctx)
+	pool, err := pgxpool.New(ctx, config.URL)
 	if err != nil {
 		return err
 	}
@@ -85,17 +84,6 @@ func runProcess(text string) error {
 	fmt.Fprintln(os.Stdout, readyLine)
 	<-ctx.Done()
 	return client.Stop(context.WithoutCancel(ctx))
-}
-
-// pool is the application's own, which its handlers use too. What a handler has written must not stay locked for hours when
-// its process vanishes from the network; the engine sees to its own transactions.
-func (c *processConfig) pool(ctx context.Context) (*pgxpool.Pool, error) {
-	config, err := pgxpool.ParseConfig(c.URL)
-	if err != nil {
-		return nil, err
-	}
-	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt((2 * c.Lease).Milliseconds(), 10)
-	return pgxpool.NewWithConfig(ctx, config)
 }
 
 func (c *processConfig) client(h *handler) *tasker.Config {
