@@ -109,15 +109,16 @@ func invariants() []invariant {
 	}
 }
 
-// doctorTimeout keeps an examination from holding its snapshot for long.
-const doctorTimeout = "SET LOCAL statement_timeout = '30s'"
+// doctorSettings keep an examination from holding its snapshot for long.
+// After a bulk load the planner has no statistics yet, and would join large tables row by row.
+const doctorSettings = "SELECT set_config('statement_timeout', '30s', true), set_config('enable_nestloop', 'off', true)"
 
 // maxSkew is how far the host's clock may be from the database's before OP12 says so. Nothing depends on it; people do.
 const maxSkew = time.Second
 
 // Doctor examines the database. Run it in a read-only, repeatable-read transaction, so that the checks agree.
 func (e *Engine) Doctor(ctx context.Context, tx pgx.Tx, options DoctorOptions) ([]Check, error) {
-	if _, err := tx.Exec(ctx, doctorTimeout); err != nil { //nolint:forbidigo // SET is not a query of sqlc's
+	if _, err := tx.Exec(ctx, doctorSettings); err != nil { //nolint:forbidigo // settings are not a query of sqlc's
 		return nil, fmt.Errorf("examine: %w", err)
 	}
 	q := e.queries(tx)
@@ -134,14 +135,14 @@ func (e *Engine) Doctor(ctx context.Context, tx pgx.Tx, options DoctorOptions) (
 			}
 			checks = append(checks, skew)
 		}
-		checks = append(checks, Check{ID: i.id, Title: i.title, Warning: i.id[0] == 'O', Repairable: i.repair, Found: slices.Clip(found)})
+		checks = append(checks, Check{ID: i.id, Title: i.title, Warning: i.id[0] == 'O', Repairable: i.repair, Found: append([]string{}, found...)})
 	}
 	return checks, nil
 }
 
 // clockSkew is OP12: the host's clock against the database's, the round trip halved.
 func clockSkew(ctx context.Context, q *dbsqlc.Queries, now func() time.Time) (Check, error) {
-	check := Check{ID: "OP12", Title: "this host's clock agrees with the database's", Warning: true}
+	check := Check{ID: "OP12", Title: "this host's clock agrees with the database's", Warning: true, Found: []string{}}
 	if now == nil {
 		now = time.Now
 	}

@@ -40,7 +40,7 @@ UPDATE tasker.tasks t
 -- TaskDueMany makes the jobs of tasks whose run_at has come available on time; River's scheduler would do it seconds later.
 -- name: TaskDueMany :execrows
 UPDATE /* TEMPLATE: schema */river_job j
-   SET state = 'available'
+   SET state = 'available', scheduled_at = least(j.scheduled_at, now())
  WHERE j.id IN (SELECT r.id
                   FROM (SELECT t.enqueue_job_id FROM tasker.tasks t WHERE t.state = 'pending' AND t.run_at <= now() ORDER BY t.run_at LIMIT @max) due
                   JOIN /* TEMPLATE: schema */river_job r ON r.id = due.enqueue_job_id

@@ -141,7 +141,7 @@ func (f *serveFlags) config() (*tasker.Config, error) {
 	}
 	config := &tasker.Config{
 		ID: f.id, Logger: logger, Environment: f.environment, Handlers: handlers(),
-		StopGrace: 10 * time.Second, Namespaces: make(map[string]tasker.NamespaceConfig),
+		StopGrace: 8 * time.Second, Namespaces: make(map[string]tasker.NamespaceConfig),
 	}
 	switch f.profile {
 	case "default":

@@ -149,7 +149,7 @@ func (q *Queries) TaskCreateMany(ctx context.Context, arg TaskCreateManyParams) 
 
 const taskDueMany = `-- name: TaskDueMany :execrows
 UPDATE /* TEMPLATE: schema */river_job j
-   SET state = 'available'
+   SET state = 'available', scheduled_at = least(j.scheduled_at, now())
  WHERE j.id IN (SELECT r.id
                   FROM (SELECT t.enqueue_job_id FROM tasker.tasks t WHERE t.state = 'pending' AND t.run_at <= now() ORDER BY t.run_at LIMIT $1) due
                   JOIN /* TEMPLATE: schema */river_job r ON r.id = due.enqueue_job_id
