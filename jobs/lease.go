@@ -25,8 +25,8 @@ type hold struct {
 	cancel context.CancelCauseFunc
 	// until is when the lease is surely still ours.
 	until time.Time
-	// excused says that since the last renewal the database, or a transaction that holds the row, kept us from renewing. Then
-	// the end of the lease is not the step's doing.
+	// excused says that since the last renewal the database, or a transaction that holds the row, kept us from renewing, or
+	// that there was none yet: the claim itself may have taken long. Then the end of the lease is not the step's doing.
 	excused bool
 }
 
@@ -38,7 +38,7 @@ func newLeases(length time.Duration, logger *slog.Logger) *leases {
 func (l *leases) take(ctx context.Context, step orchestration.Dispatch, asked time.Time) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	l.mu.Lock()
-	l.held[step] = &hold{cancel: cancel, until: asked.Add(l.length - l.margin())}
+	l.held[step] = &hold{cancel: cancel, until: asked.Add(l.length - l.margin()), excused: true}
 	l.mu.Unlock()
 	return ctx, func() {
 		l.mu.Lock()
