@@ -135,7 +135,9 @@ func (e *Engine) Doctor(ctx context.Context, tx pgx.Tx, options DoctorOptions) (
 			}
 			checks = append(checks, skew)
 		}
-		checks = append(checks, Check{ID: i.id, Title: i.title, Warning: i.id[0] == 'O', Repairable: i.repair, Found: append([]string{}, found...)})
+		checks = append(checks, Check{
+			ID: i.id, Title: i.title, Warning: i.id[0] == 'O', Repairable: i.repair, Found: append([]string{}, found...),
+		})
 	}
 	return checks, nil
 }
