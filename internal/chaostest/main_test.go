@@ -17,10 +17,7 @@ const parallel = "4"
 // TestMain runs the tests, or, in a process that they started, what its role says.
 func TestMain(m *testing.M) {
 	if os.Getenv(roleVariable) == "" {
-		flag.Parse()
-		if err := flag.Set("test.parallel", parallel); err != nil {
-			panic("chaostest: " + err.Error())
-		}
+		widen()
 		dbtest.Main(m)
 		return
 	}
@@ -29,4 +26,17 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// widen sets the number of scenarios that run at once, unless the command line does.
+func widen() {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if given {
+		return
+	}
+	if err := flag.Set("test.parallel", parallel); err != nil {
+		panic("chaostest: " + err.Error())
+	}
 }
