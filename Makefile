@@ -88,8 +88,8 @@ check/tidy: ## Fail if go.mod or go.sum is not tidy
 test: ## Run the tests with the race detector (PKG=./jobs/... TIMEOUT=5m ARGS='-run Claim -v')
 	@test -n '$(RACE)' || echo 'make test: no cgo or no C compiler: running WITHOUT the race detector' >&2
 	go test $(RACE) -shuffle=on -p $(PARALLEL) -timeout $(TIMEOUT) $(ARGS) $$(go list $(PKG) | grep -v /internal/chaostest)
-	@# Alone, and one after the other: it kills processes and measures how soon others take over.
-	$(if $(filter ./...,$(PKG)),go test $(RACE) -shuffle=on -p 1 -parallel 1 -timeout $(TIMEOUT) $(ARGS) ./internal/chaostest)
+	@# Alone, and two at a time: it kills processes and measures how soon others take over.
+	$(if $(filter ./...,$(PKG)),go test $(RACE) -shuffle=on -p 1 -parallel 2 -timeout $(TIMEOUT) $(ARGS) ./internal/chaostest)
 
 .PHONY: test/short
 test/short: ## Run the tests that need no patience (go test -short, no race detector)

@@ -199,7 +199,6 @@ func TestBadRequestsAreRefusedWithTheirReason(t *testing.T) {
 		"type": "object", "properties": map[string]any{"n": map[string]any{"type": "integer", "maximum": 9}},
 	}))
 	client := start(t, dbtest.Pool(t), math(workflow))
-	ctx := patience(t)
 	tests := map[string]struct {
 		request tasker.Request
 		reason  string
@@ -218,7 +217,7 @@ func TestBadRequestsAreRefusedWithTheirReason(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test.request.Namespace = "math"
-			_, err := client.Create(ctx, test.request)
+			_, err := client.Create(patience(t), test.request)
 			var request *tasker.RequestError
 			require.ErrorAs(t, err, &request)
 			require.Contains(t, request.Reason, test.reason)
