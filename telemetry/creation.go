@@ -1,0 +1,80 @@
+package telemetry
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Creation is a task that is being created: its request is counted, and its root span is open.
+type Creation struct {
+	Task
+
+	telemetry *Telemetry
+	ctx       context.Context //nolint:containedctx // the root span lives here from the request to the commit
+	span      trace.Span
+	began     time.Time
+}
+
+// StartCreation counts a request and opens the root span of its task: in the caller's trace, if parent or ctx belongs to one,
+// else in one of its own. began is when the request was made.
+func (t *Telemetry) StartCreation(ctx context.Context, task *Task, parent Carrier, began time.Time) *Creation {
+	c := &Creation{Task: *task, telemetry: t, began: began}
+	c.Admitted = t.gate.admit(ctx, task.CorrelationID, task.Steps)
+	if sc := parent.context(); sc.IsValid() {
+		ctx = trace.ContextWithRemoteSpanContext(ctx, sc)
+	}
+	w := wanted{span: rootSpanID(task.ID)}
+	of := &spanOf{name: spanCreate, kind: trace.SpanKindProducer, began: began}
+	if !trace.SpanContextFromContext(ctx).IsValid() {
+		w.trace = TraceID(task.ID)
+	}
+	c.ctx, c.span = t.start(ctx, w, of)
+	c.Root = carry(c.span.SpanContext())
+	t.adopt(&c.Task)
+	t.taskRequests.addFor(c.ctx, &c.Task, 1, values{c.Namespace, c.Name})
+	return c
+}
+
+// Stored ends the creation of a task that was stored. existing is empty, or the id of the task that had its identity already.
+func (c *Creation) Stored(now time.Time, existing string) {
+	c.initialized(now)
+	if c.span.IsRecording() {
+		c.span.SetAttributes(c.attributes()...)
+		if existing != "" {
+			c.span.SetAttributes(attribute.String("duplicate_of", existing))
+		}
+	}
+	c.span.End(trace.WithTimestamp(now))
+}
+
+func (c *Creation) initialized(now time.Time) {
+	c.telemetry.initialization.recordFor(c.ctx, &c.Task, now.Sub(c.began), values{c.Namespace, c.Name})
+}
+
+// Sent counts the job of a stored task.
+func (c *Creation) Sent(queue, kind string) {
+	c.telemetry.sent.addFor(c.ctx, &c.Task, 1, values{queue, kind})
+}
+
+// Refused ends the creation of a task that was not stored.
+func (c *Creation) Refused(now time.Time, err error) {
+	if c.span.IsRecording() {
+		c.span.SetAttributes(c.attributes()...)
+		c.span.SetStatus(codes.Error, err.Error())
+	}
+	c.span.End(trace.WithTimestamp(now))
+}
+
+// Sending records the transaction that inserted jobs into a queue.
+func (t *Telemetry) Sending(ctx context.Context, queue string, took time.Duration) {
+	t.sendTime.record(ctx, milliseconds(took), values{queue})
+}
+
+// SendFailed counts jobs whose transaction failed.
+func (t *Telemetry) SendFailed(ctx context.Context, queue, errorType string, jobs int) {
+	t.sendFailures.add(ctx, int64(jobs), values{queue, errorType})
+}

@@ -1,0 +1,59 @@
+package telemetry
+
+import (
+	"context"
+	"time"
+)
+
+// The reasons for which a step is taken from its worker.
+const (
+	// LostReaped: its lease ended, and an orchestrator took it back.
+	LostReaped = "reaped"
+	// LostExpired: its worker could not renew the lease, and gave it up.
+	LostExpired = "expired"
+	// LostHandedBack: its worker stopped.
+	LostHandedBack = "handed_back"
+)
+
+// Batch records a group commit when it begins: how many items it has, and how long its first one waited.
+func (t *Telemetry) Batch(ctx context.Context, committer string, items int, waited time.Duration) {
+	t.batchSize.record(ctx, float64(items), values{committer})
+	t.batchWait.record(ctx, milliseconds(waited), values{committer})
+}
+
+// Reaped counts steps taken back from lost workers.
+func (t *Telemetry) Reaped(ctx context.Context, steps int) {
+	t.lost.add(ctx, int64(steps), values{LostReaped})
+}
+
+// Retried counts steps dispatched by the promoter.
+func (t *Telemetry) Retried(ctx context.Context, steps int) {
+	t.retries.add(ctx, int64(steps), values{})
+}
+
+// Repaired counts what a sweep mended.
+func (t *Telemetry) Repaired(ctx context.Context, steps, tasks, jobs int) {
+	t.repairs.add(ctx, int64(steps), values{"step"})
+	t.repairs.add(ctx, int64(tasks), values{"task"})
+	t.repairs.add(ctx, int64(jobs), values{"job"})
+}
+
+// Notified counts wake-ups.
+func (t *Telemetry) Notified(ctx context.Context, wakeups int, err error) {
+	t.notifications.add(ctx, int64(wakeups), values{outcome(err)})
+}
+
+// ExportFailed counts an export that failed.
+func (t *Telemetry) ExportFailed(ctx context.Context, signal string) {
+	t.exportFailures.add(ctx, 1, values{signal})
+}
+
+// LabelsSpent tells whether no further task gets a correlation label in this process.
+func (t *Telemetry) LabelsSpent() bool { return t.gate.spent() }
+
+func outcome(err error) string {
+	if err != nil {
+		return "error"
+	}
+	return "ok"
+}

@@ -1,0 +1,124 @@
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// LabelMode says which tasks have correlation_id as a label of their metrics. Every such task adds about a hundred series to
+// a backend and tens of kilobytes to a process, for good.
+type LabelMode string
+
+// The modes.
+const (
+	// LabelOff gives it to none.
+	LabelOff LabelMode = "off"
+	// LabelExemplars gives it to measurements under a sampled span, for exemplars: the provider must have a view that
+	// filters it out of the labels, as those of telemetry/setup have.
+	LabelExemplars LabelMode = "exemplars"
+	// LabelBounded gives it to some, as many as are harmless: a burst, then one a second, until the budget is spent.
+	LabelBounded LabelMode = "bounded"
+	// LabelAll gives it to all. For tests: the provider's cardinality limit is soon reached.
+	LabelAll LabelMode = "all"
+)
+
+// UnmarshalText reads a mode by its name.
+func (m *LabelMode) UnmarshalText(text []byte) error {
+	switch mode := LabelMode(text); mode {
+	case LabelOff, LabelExemplars, LabelBounded, LabelAll:
+		*m = mode
+		return nil
+	}
+	return fmt.Errorf("%q is not one of off, bounded, all", text)
+}
+
+const (
+	// admissionBurst tasks may be admitted at once, admissionsPerMinute from then on.
+	admissionBurst      = 200
+	admissionsPerMinute = 60
+)
+
+// gate decides which tasks have their correlation_id on metrics. It is asked once, where a task is created; the answer
+// travels with the task. So all the processes label the same tasks, and what is refused stands in the plain series: totals
+// are exact whatever is refused.
+type gate struct {
+	mode      LabelMode
+	decisions *counter
+
+	mu     sync.Mutex
+	budget int
+	tokens float64
+	filled time.Time
+	// passed are the tasks that this process labels: it has a budget of its own for what others admitted.
+	passed map[uuid.UUID]bool
+}
+
+func newGate(mode LabelMode, budget int, decisions *counter) *gate {
+	if budget <= 0 {
+		budget = defaultBudget
+	}
+	return &gate{
+		mode: mode, decisions: decisions, budget: budget, tokens: admissionBurst, filled: time.Now(), passed: make(map[uuid.UUID]bool),
+	}
+}
+
+// admit decides about a new task that will have the given number of steps.
+func (g *gate) admit(ctx context.Context, correlation uuid.UUID, steps int) bool {
+	var admitted bool
+	switch g.mode {
+	case LabelAll:
+		admitted = true
+	case LabelBounded:
+		admitted = g.spend(correlation, steps, true)
+	case LabelOff, LabelExemplars:
+		return false
+	}
+	decision := "refused"
+	if admitted {
+		decision = "admitted"
+	}
+	g.decisions.add(ctx, 1, values{decision})
+	return admitted
+}
+
+// labels tells whether this process labels a task that was admitted.
+func (g *gate) labels(correlation uuid.UUID, steps int) bool {
+	return g.mode == LabelAll || g.mode == LabelBounded && g.spend(correlation, steps, false)
+}
+
+func (g *gate) spend(correlation uuid.UUID, steps int, fresh bool) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if passes, known := g.passed[correlation]; known {
+		return passes
+	}
+	passes := g.budget > steps && (!fresh || g.take())
+	if passes {
+		g.budget -= 1 + steps
+		g.passed[correlation] = true
+	}
+	return passes
+}
+
+// take takes a token out of the bucket.
+func (g *gate) take() bool {
+	now := time.Now()
+	g.tokens = min(admissionBurst, g.tokens+now.Sub(g.filled).Minutes()*admissionsPerMinute)
+	g.filled = now
+	if g.tokens < 1 {
+		return false
+	}
+	g.tokens--
+	return true
+}
+
+// spent tells whether no task will be admitted any more.
+func (g *gate) spent() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.mode == LabelBounded && g.budget <= 1
+}

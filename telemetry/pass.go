@@ -1,0 +1,236 @@
+package telemetry
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Pass is what one transaction of the orchestrator did, with the times at which its stages ended.
+type Pass struct {
+	// Began is when the transaction began, Loaded when it held its rows, Decided when the rules had been asked, Written when
+	// the statements were done.
+	Began, Loaded, Decided, Written time.Time
+	// Progress has an entry for each task that moved.
+	Progress []Progress
+	// Archived are the jobs settled, by queue.
+	Archived map[string]int
+}
+
+// Progress is what a pass did to a task.
+type Progress struct {
+	Task
+	// Creation is open where the pass took up a task that nobody has traced yet.
+	Creation *Creation
+	// Results are those that counted.
+	Results []Result
+	// Dispatched are the steps that became ready.
+	Dispatched []Ready
+	// Path are the states that the task went through, the first one it had before.
+	Path []string
+	// Final is the state in which the task came to rest; empty where it goes on.
+	Final string
+	// Failure says why a task that ended in error did.
+	Failure string
+}
+
+// Result is a step result that was processed.
+type Result struct {
+	Step
+	// Type is success, error or timeout.
+	Type string
+	// Eager: the result came from the worker in this process, and its job was never in the queue.
+	Eager bool
+	// Queue is the orchestrators', Kind that of result jobs.
+	Queue, Kind string
+	// From is the span of the execution, where it ran in this process.
+	From trace.SpanContext
+}
+
+// Ready is a step that a pass dispatched.
+type Ready struct {
+	Step
+	// Queue and Kind are those of its job.
+	Queue, Kind string
+	// Continued: the worker that made it ready goes on with it.
+	Continued bool
+}
+
+// Passed records a pass after its commit.
+func (t *Telemetry) Passed(ctx context.Context, committer string, pass *Pass, committed time.Time) {
+	sent := make(map[string]bool)
+	var items []trace.Span
+	commit := t.startCommit(ctx, committer, pass)
+	for i := range pass.Progress {
+		p := &pass.Progress[i]
+		if p.Creation != nil {
+			p.Creation.initialized(committed)
+			p.Creation.span.SetAttributes(p.attributes()...)
+			p.Creation.span.End(trace.WithTimestamp(committed))
+		}
+		t.adopt(&p.Task)
+		items = append(items, t.results(ctx, p, pass, committed, commit, sent)...)
+		items = append(items, t.dispatched(ctx, p, pass, committed, commit, sent)...)
+		items = append(items, t.finalized(ctx, p, pass, committed, commit)...)
+		for j := 1; j < len(p.Path); j++ {
+			t.taskTransitions.add(ctx, 1, values{p.Namespace, p.Path[j-1], p.Path[j]})
+		}
+	}
+	endCommit(commit, items, committed)
+	took := milliseconds(committed.Sub(pass.Began))
+	for queue := range sent {
+		t.sendTime.record(ctx, took, values{queue})
+	}
+	for queue, n := range pass.Archived {
+		t.archived.add(ctx, int64(n), values{queue})
+		t.archiveTime.record(ctx, took, values{queue})
+	}
+}
+
+// startCommit opens the span of the transaction, which is shared by its tasks and so in none of their traces. There is none
+// where none of the tasks is sampled.
+func (t *Telemetry) startCommit(ctx context.Context, committer string, pass *Pass) trace.Span {
+	for i := range pass.Progress {
+		if pass.Progress[i].Root.context().IsSampled() {
+			_, span := t.tracer.Start(ctx, spanCommit, trace.WithNewRoot(), trace.WithTimestamp(pass.Began),
+				trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.String("committer", committer),
+					attribute.Int("commit.tasks", len(pass.Progress))))
+			return span
+		}
+	}
+	return trace.SpanFromContext(context.Background())
+}
+
+// maxItems bounds the links of a commit: the SDK's own limit.
+const maxItems = 128
+
+func endCommit(commit trace.Span, items []trace.Span, committed time.Time) {
+	if commit.IsRecording() {
+		for _, item := range items[:min(len(items), maxItems)] {
+			commit.AddLink(trace.Link{SpanContext: item.SpanContext()})
+		}
+		commit.End(trace.WithTimestamp(committed))
+	}
+}
+
+// open starts the span of an item of a pass, which ends at the commit.
+func (t *Telemetry) open(ctx context.Context, p *Progress, commit trace.Span, of *spanOf) (context.Context, trace.Span) {
+	if sc := commit.SpanContext(); sc.IsSampled() {
+		of.links = append(of.links, trace.Link{SpanContext: sc})
+	}
+	ctx, span := t.underRoot(ctx, &p.Task, of)
+	if span.IsRecording() {
+		span.SetAttributes(p.attributes()...)
+	}
+	return ctx, span
+}
+
+func (t *Telemetry) results(
+	ctx context.Context, p *Progress, pass *Pass, committed time.Time, commit trace.Span, sent map[string]bool,
+) []trace.Span {
+	spans := make([]trace.Span, 0, len(p.Results))
+	for i := range p.Results {
+		r := &p.Results[i]
+		of := &spanOf{name: spanResult, kind: trace.SpanKindConsumer, began: pass.Began}
+		if r.From.IsValid() {
+			of.links = []trace.Link{{SpanContext: r.From}}
+		} else {
+			of.links = t.linkTo(&p.Task, executionSpanID(r.ID, r.Claim), "execution")
+		}
+		ctx, span := t.open(ctx, p, commit, of)
+		if span.IsRecording() {
+			span.SetAttributes(append(r.attributes(), attribute.String("result_type", r.Type))...)
+			t.within(ctx, spanMetadata, pass.Loaded, pass.Decided, func() []attribute.KeyValue {
+				return append(p.attributes(), r.attributes()...)
+			})
+		}
+		v := values{p.Namespace, r.Type}
+		t.resultsProcessed.addFor(ctx, &p.Task, 1, v)
+		t.processing.recordFor(ctx, &p.Task, committed.Sub(pass.Began), v)
+		if r.Eager {
+			job := values{r.Queue, r.Kind}
+			t.sent.addFor(ctx, &p.Task, 1, job)
+			t.received.addFor(ctx, &p.Task, 1, job)
+			t.archived.add(ctx, 1, values{r.Queue})
+			sent[r.Queue] = true
+		}
+		span.End(trace.WithTimestamp(committed))
+		spans = append(spans, span)
+	}
+	return spans
+}
+
+func (t *Telemetry) dispatched(
+	ctx context.Context, p *Progress, pass *Pass, committed time.Time, commit trace.Span, sent map[string]bool,
+) []trace.Span {
+	if len(p.Dispatched) == 0 {
+		return nil
+	}
+	ctx, span := t.open(ctx, p, commit, &spanOf{name: spanEnqueue, kind: trace.SpanKindProducer, began: pass.Loaded})
+	if span.IsRecording() {
+		attributes := func() []attribute.KeyValue { return p.dispatches() }
+		span.SetAttributes(p.dispatches()[len(p.attributes()):]...)
+		t.within(ctx, spanFilter, pass.Loaded, pass.Decided, attributes)
+		t.within(ctx, spanDispatch, pass.Decided, committed, attributes)
+	}
+	for i := range p.Dispatched {
+		d := &p.Dispatched[i]
+		job := values{d.Queue, d.Kind}
+		t.stepsEnqueued.addFor(ctx, &p.Task, 1, values{p.Namespace, d.Name})
+		t.sent.addFor(ctx, &p.Task, 1, job)
+		if d.Continued {
+			t.received.addFor(ctx, &p.Task, 1, job)
+		}
+		sent[d.Queue] = true
+	}
+	span.End(trace.WithTimestamp(committed))
+	return []trace.Span{span}
+}
+
+// dispatches are the attributes of a round: its steps by name, or the one step.
+func (p *Progress) dispatches() []attribute.KeyValue {
+	if len(p.Dispatched) == 1 {
+		return append(p.attributes(), p.Dispatched[0].attributes()...)
+	}
+	names := make([]string, 0, maxLinks)
+	for i := range p.Dispatched[:min(len(p.Dispatched), maxLinks)] {
+		names = append(names, p.Dispatched[i].Name)
+	}
+	return append(p.attributes(), attribute.Int("steps", len(p.Dispatched)), attribute.StringSlice("step_names", names))
+}
+
+// The states of a task that count as an outcome.
+const (
+	finalComplete = "complete"
+	finalError    = "error"
+)
+
+func (t *Telemetry) finalized(ctx context.Context, p *Progress, pass *Pass, committed time.Time, commit trace.Span) []trace.Span {
+	if p.Final == "" {
+		return nil
+	}
+	ctx, span := t.open(ctx, p, commit, &spanOf{name: spanFinalize, kind: trace.SpanKindInternal, began: pass.Loaded})
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("final_state", p.Final), attribute.Int64("task.age_ms", p.Age.Milliseconds()))
+		t.within(ctx, spanDecision, pass.Loaded, pass.Decided, func() []attribute.KeyValue {
+			return append(p.attributes(), attribute.String("final_state", p.Final))
+		})
+		if p.Final == finalError {
+			span.SetStatus(codes.Error, p.Failure)
+		}
+	}
+	v := values{p.Namespace, p.Task.Name}
+	switch p.Final {
+	case finalComplete:
+		t.taskCompletions.addFor(ctx, &p.Task, 1, v)
+	case finalError:
+		t.taskFailures.addFor(ctx, &p.Task, 1, v)
+	}
+	t.finalization.recordFor(ctx, &p.Task, committed.Sub(pass.Loaded), values{p.Namespace, p.Final})
+	t.taskDuration.record(ctx, milliseconds(p.Age+committed.Sub(pass.Loaded)), values{p.Namespace, p.Task.Name, p.Final})
+	span.End(trace.WithTimestamp(committed))
+	return []trace.Span{span}
+}

@@ -1,0 +1,132 @@
+package telemetry
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"math/rand/v2"
+	"time"
+
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// TraceID is the id of the trace of a task that continues no other trace, so that anything which knows the task can name its
+// trace. It is a hash: samplers read the last bytes, which in a UUID are not random.
+func TraceID(task uuid.UUID) trace.TraceID {
+	return trace.TraceID(digest("trace", task, 0)[:16])
+}
+
+// laterTraceID is the trace of what a task does after it has outlived its first one, in its n-th period.
+func laterTraceID(task uuid.UUID, n int64) trace.TraceID {
+	return trace.TraceID(digest("later", task, n)[:16])
+}
+
+// The spans that others link to have derived ids, so that nothing has to carry them.
+func rootSpanID(task uuid.UUID) trace.SpanID { return trace.SpanID(digest("root", task, 0)[:8]) }
+
+func executionSpanID(step uuid.UUID, claim int32) trace.SpanID {
+	return trace.SpanID(digest("execute", step, int64(claim))[:8])
+}
+
+func handlerSpanID(step uuid.UUID, claim int32) trace.SpanID {
+	return trace.SpanID(digest("handler", step, int64(claim))[:8])
+}
+
+func digest(kind string, id uuid.UUID, n int64) []byte {
+	text := make([]byte, 0, 64)
+	text = append(text, "tasker:"...)
+	text = append(text, kind...)
+	text = append(text, id[:]...)
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(text, uint64(n)))
+	return sum[:]
+}
+
+// IDs generates random ids, or those that Tasker derives from tasks and steps. Give it to a tracer provider of your own
+// (sdktrace.WithIDGenerator(telemetry.IDs{})) to have a task's trace id follow from its id.
+type IDs struct{}
+
+type wantedKey struct{}
+
+// wanted are the ids of the next span; zero ones are random.
+type wanted struct {
+	trace trace.TraceID
+	span  trace.SpanID
+	// sampled is the decision of the trace that this one follows; nil asks the sampler.
+	sampled *bool
+}
+
+func want(ctx context.Context, w wanted) context.Context {
+	return context.WithValue(ctx, wantedKey{}, w)
+}
+
+// NewIDs returns the ids of a span that begins a trace.
+func (IDs) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
+	w, _ := ctx.Value(wantedKey{}).(wanted)
+	if !w.trace.IsValid() {
+		binary.NativeEndian.PutUint64(w.trace[:8], rand.Uint64())
+		binary.NativeEndian.PutUint64(w.trace[8:], rand.Uint64()|1)
+	}
+	if !w.span.IsValid() {
+		w.span = randomSpanID()
+	}
+	return w.trace, w.span
+}
+
+// NewSpanID returns the id of a span in a trace.
+func (IDs) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID {
+	if w, _ := ctx.Value(wantedKey{}).(wanted); w.span.IsValid() {
+		return w.span
+	}
+	return randomSpanID()
+}
+
+func randomSpanID() (id trace.SpanID) {
+	binary.NativeEndian.PutUint64(id[:], rand.Uint64()|1)
+	return id
+}
+
+// Sampled is the decision of an earlier trace that the next root span must follow, for samplers of root spans.
+func Sampled(ctx context.Context) (sampled, decided bool) {
+	w, _ := ctx.Value(wantedKey{}).(wanted)
+	if w.sampled == nil {
+		return false, false
+	}
+	return *w.sampled, true
+}
+
+// derives tells whether a tracer's provider uses [IDs].
+func derives(tracer trace.Tracer) bool {
+	sampled := false
+	w := wanted{trace: TraceID(uuid.Max), span: rootSpanID(uuid.Max), sampled: &sampled}
+	_, span := tracer.Start(want(context.Background(), w), "probe", trace.WithNewRoot())
+	defer span.End()
+	return span.SpanContext().TraceID() == w.trace && span.SpanContext().SpanID() == w.span
+}
+
+// Carrier is a trace context as it is stored with a task: W3C's two fields.
+type Carrier struct {
+	Traceparent, Tracestate string
+}
+
+var w3c propagation.TraceContext
+
+// carry returns the fields of a span context; empty ones where it is not valid.
+func carry(sc trace.SpanContext) Carrier {
+	fields := propagation.MapCarrier{}
+	w3c.Inject(trace.ContextWithSpanContext(context.Background(), sc), fields)
+	return Carrier{fields["traceparent"], fields["tracestate"]}
+}
+
+// context returns the span context of the fields, as a remote one; an invalid one for what W3C does not allow.
+func (c Carrier) context() trace.SpanContext {
+	if c.Traceparent == "" {
+		return trace.SpanContext{}
+	}
+	fields := propagation.MapCarrier{"traceparent": c.Traceparent, "tracestate": c.Tracestate}
+	return trace.SpanContextFromContext(w3c.Extract(context.Background(), fields))
+}
+
+// period numbers the traces of a task that lives for long: 0 for the first, whose root is stored.
+func period(age, longest time.Duration) int64 { return int64(age / longest) }
