@@ -63,11 +63,31 @@ func (l *leases) margin() time.Duration { return min(max(time.Second, l.length/1
 // run renews three times in a lease, and looks at the local deadlines more often than that. A renewal that hangs must not
 // delay the looks: it has a goroutine of its own.
 func (l *leases) run(ctx context.Context) {
-	const looks = 15
 	var beats sync.WaitGroup
 	defer beats.Wait()
-	beats.Go(func() { every(ctx, l.length/3, func() { l.beat(ctx) }) })
+	beats.Go(func() { l.beats(ctx) })
 	every(ctx, l.length/looks, l.expire)
+}
+
+// looks is how often in a lease the local deadlines are looked at, and how often a renewal that failed is tried again.
+const looks = 15
+
+// beats renews, and after a failure soon again: the database may be back by then, and the leases still good.
+func (l *leases) beats(ctx context.Context) {
+	timer := time.NewTimer(l.length / 3)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		if l.beat(ctx) {
+			timer.Reset(l.length / 3)
+		} else {
+			timer.Reset(l.length / looks)
+		}
+	}
 }
 
 // every calls do at each tick until the context ends.
@@ -84,7 +104,8 @@ func every(ctx context.Context, tick time.Duration, do func()) {
 	}
 }
 
-func (l *leases) beat(ctx context.Context) {
+// beat renews once, and reports whether the database answered.
+func (l *leases) beat(ctx context.Context) bool {
 	l.mu.Lock()
 	steps := make([]orchestration.Dispatch, 0, len(l.held))
 	for step := range l.held {
@@ -92,7 +113,7 @@ func (l *leases) beat(ctx context.Context) {
 	}
 	l.mu.Unlock()
 	if len(steps) == 0 {
-		return
+		return true
 	}
 	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, l.length/3)
@@ -116,6 +137,7 @@ func (l *leases) beat(ctx context.Context) {
 			h.cancel(ErrLeaseLost)
 		}
 	}
+	return err == nil
 }
 
 // expire gives up what could not be renewed, without asking anyone. A process that did not even try was starved, perhaps by

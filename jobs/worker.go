@@ -83,10 +83,8 @@ func (w *executeWorker) Work(ctx context.Context, job *river.Job[executeArgs]) e
 		return river.JobSnooze(turnDelay) //nolint:wrapcheck // River knows it by its type
 	}
 	defer pass()
-	asked := time.Now()
 	dispatch := orchestration.Dispatch{StepID: job.Args.StepID, ClaimNo: job.Args.ClaimNo}
-	// Not the job's context: a claim that was sent must be known, or its step would wait for the end of its lease.
-	step, err := r.claims.do(context.WithoutCancel(ctx), orchestration.Claim{Dispatch: dispatch, Token: uuid.New()})
+	step, asked, err := r.claim(ctx, dispatch)
 	if err != nil {
 		return err
 	}
@@ -100,6 +98,32 @@ func (w *executeWorker) Work(ctx context.Context, job *river.Job[executeArgs]) e
 		pass()
 	}
 	return err
+}
+
+// claim takes a step. A claim that was sent must be known, or its step would wait for the end of its lease: it is not given up
+// with the job's context, and a database that was away is asked again, with the same token. asked is the time before the
+// claim that was answered, from which the lease counts.
+func (r *Runner) claim(ctx context.Context, dispatch orchestration.Dispatch) (step *orchestration.Claimed, asked time.Time, err error) {
+	claim := orchestration.Claim{Dispatch: dispatch, Token: uuid.New()}
+	err = r.persist(r.config.Lease, func() error {
+		asked = time.Now()
+		step, err = r.claims.do(context.WithoutCancel(ctx), claim)
+		return err
+	})
+	return step, asked, err
+}
+
+// persist tries again for as long as the database is away, up to a limit.
+func (r *Runner) persist(limit time.Duration, try func() error) error {
+	deadline := time.Now().Add(limit)
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := try()
+		if err == nil || time.Now().After(deadline) || (!db.Unavailable(err) && !errors.Is(err, errNoAnswer)) {
+			return err
+		}
+		timer := time.NewTimer(wait)
+		<-timer.C
+	}
 }
 
 // awaitTurn lets the steps on their last chance run one at a time in a process. One that kills its worker takes all that runs
@@ -197,23 +221,18 @@ func (r *Runner) runs(handler string) bool { return r.config.Handlers[handler] !
 const storePatience = 3
 
 // store commits the outcome. While the lease may still be ours, a database that is away is asked again: the work is done.
-func (r *Runner) store(ctx context.Context, step *orchestration.Claimed, outcome orchestration.Outcome) (stored, error) {
+func (r *Runner) store(ctx context.Context, step *orchestration.Claimed, outcome orchestration.Outcome) (done stored, err error) {
 	item := orchestration.Item{
 		Kind: orchestration.ItemResult, TaskID: step.TaskID, Dispatch: step.Dispatch, JobID: step.JobID, Outcome: &outcome,
 	}
 	if r.config.Orchestrate && !r.draining.Load() && ctx.Err() == nil {
 		item.Offer = &orchestration.Offer{Token: uuid.New(), Step: step, Runs: r.runs}
 	}
-	ctx = context.WithoutCancel(ctx)
-	deadline := time.Now().Add(storePatience * r.config.Lease)
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		done, err := r.stores.do(ctx, item)
-		if err == nil || time.Now().After(deadline) || (!db.Unavailable(err) && !errors.Is(err, errNoAnswer)) {
-			return done, err
-		}
-		timer := time.NewTimer(wait)
-		<-timer.C
-	}
+	err = r.persist(storePatience*r.config.Lease, func() error {
+		done, err = r.stores.do(context.WithoutCancel(ctx), item)
+		return err
+	})
+	return done, err
 }
 
 // handBack returns a step that this process will not finish, so that another can start it at once. One whose lease could not

@@ -208,7 +208,7 @@ WITH back AS (
            updated_at = now()
       FROM locked l
      WHERE s.id = l.id
-    RETURNING s.id, s.task_id, s.state, s.claim_no, s.losses, s.transition_no, s.river_job_id, s.handler, s.queue, s.priority
+    RETURNING s.id, s.task_id, s.state, s.claim_no, s.losses, s.transition_no, s.river_job_id, s.handler, s.queue, s.priority, l.started_at
 ), attempted AS (
     INSERT INTO tasker.step_attempts (step_id, claim_no, attempt, outcome, worker_id, river_job_id, started_at)
     SELECT l.id, l.claim_no, l.attempts, CASE WHEN $3::boolean THEN 'lost' ELSE 'released' END, l.worker_id, l.river_job_id, l.started_at
@@ -217,13 +217,13 @@ WITH back AS (
     INSERT INTO tasker.step_transitions (step_id, seq, claim_no, from_state, to_state)
     SELECT s.id, s.transition_no, s.claim_no, 'in_progress', s.state FROM step s
 ), jobs AS (
-    INSERT INTO /* TEMPLATE: schema */river_job (id, kind, args, queue, priority, max_attempts, tags)
+    INSERT INTO /* TEMPLATE: schema */river_job (id, kind, args, queue, priority, max_attempts, tags, scheduled_at)
     SELECT s.river_job_id, 'tasker_execute', jsonb_build_object('step_id', s.id, 'claim_no', s.claim_no, 'handler', s.handler, 'losses', s.losses), s.queue,
-           tasker.river_priority(s.priority), 1, ARRAY[s.task_id::text]
+           tasker.river_priority(s.priority), 1, ARRAY[s.task_id::text], s.started_at
       FROM step s WHERE s.state = 'enqueued'
      UNION ALL
     SELECT s.river_job_id, 'tasker_result', jsonb_build_object('task_id', s.task_id, 'step_id', s.id, 'claim_no', s.claim_no), 'orchestration',
-           tasker.river_priority(s.priority), 25, ARRAY[s.task_id::text]
+           tasker.river_priority(s.priority), 25, ARRAY[s.task_id::text], s.started_at
       FROM step s WHERE s.state <> 'enqueued'
 ), settled AS (
     UPDATE /* TEMPLATE: schema */river_job j
@@ -252,7 +252,8 @@ type StepGiveBackManyRow struct {
 }
 
 // StepGiveBackMany ends executions without a result: losses, which count against max_losses, and polite hand-backs, which
-// do not. The step gets a new claim number and a new job; a poison step becomes a failed result instead.
+// do not. The step gets a new claim number and a new job, which keeps its turn: it is as old as the execution that was lost.
+// A poison step becomes a failed result instead.
 func (q *Queries) StepGiveBackMany(ctx context.Context, arg StepGiveBackManyParams) ([]StepGiveBackManyRow, error) {
 	rows, err := q.db.Query(ctx, stepGiveBackMany,
 		arg.StepID,

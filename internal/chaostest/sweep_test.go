@@ -52,18 +52,23 @@ func TestChaosS3DeathBetweenFetchAndClaim(t *testing.T) {
 	r.report("S3 fetched-never-claimed", "tasks", tasks, "recover_after_grace", recovered, "dup", f.dup, "lost", f.lost)
 }
 
-// damages are what may happen to River's rows behind our back.
+// damages are what may happen to River's rows behind our back. They wait for no row: only Tasker and River could be at fault
+// for a deadlock then.
 var damages = map[string]string{
 	"truncate": `TRUNCATE river_job`,
 	// What a rescuer does with jobs that it takes for stuck, while they run.
-	"rescue":   `UPDATE river_job SET state = 'available', scheduled_at = now() WHERE state = 'running'`,
-	"delete":   `DELETE FROM river_job WHERE id % 2 = 0 AND state <> 'completed'`,
-	"cancel":   `UPDATE river_job SET state = 'cancelled', finalized_at = now() WHERE state IN ('available', 'running')`,
-	"discard":  `UPDATE river_job SET state = 'discarded', finalized_at = now() WHERE state IN ('available', 'running')`,
-	"complete": `UPDATE river_job SET state = 'completed', finalized_at = now() WHERE state IN ('available', 'running')`,
+	"rescue":   damage(`UPDATE river_job SET state = 'available', scheduled_at = now()`, `state = 'running'`),
+	"delete":   damage(`DELETE FROM river_job`, `id % 2 = 0 AND state <> 'completed'`),
+	"cancel":   damage(`UPDATE river_job SET state = 'cancelled', finalized_at = now()`, `state IN ('available', 'running')`),
+	"discard":  damage(`UPDATE river_job SET state = 'discarded', finalized_at = now()`, `state IN ('available', 'running')`),
+	"complete": damage(`UPDATE river_job SET state = 'completed', finalized_at = now()`, `state IN ('available', 'running')`),
 	// What an operator does in River UI: the steps of these jobs have been done, or are under way under another claim.
-	"retry": `UPDATE river_job SET state = 'available', finalized_at = NULL, scheduled_at = now(), max_attempts = max_attempts + 1
-		WHERE state IN ('completed', 'discarded')`,
+	"retry": damage(`UPDATE river_job SET state = 'available', finalized_at = NULL, scheduled_at = now(), max_attempts = max_attempts + 1`,
+		`state IN ('completed', 'discarded')`),
+}
+
+func damage(what, where string) string {
+	return what + ` WHERE id IN (SELECT id FROM river_job WHERE ` + where + ` FOR UPDATE SKIP LOCKED)`
 }
 
 // Whatever is done to River's rows, the sweep gives steps and tasks new ones.
