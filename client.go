@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -16,6 +17,7 @@ import (
 	"github.com/tasker-systems/tasker-go/db"
 	"github.com/tasker-systems/tasker-go/jobs"
 	"github.com/tasker-systems/tasker-go/orchestration"
+	"github.com/tasker-systems/tasker-go/telemetry"
 )
 
 // Client creates, inspects and controls tasks, and after [Client.Start] takes part in running them. It is safe for
@@ -24,6 +26,7 @@ type Client struct {
 	pool     *pgxpool.Pool
 	config   *Config
 	handlers map[string]jobs.Handler
+	watch    *telemetry.Telemetry
 	waiters  *waiters
 
 	mu     sync.Mutex
@@ -42,7 +45,11 @@ func NewClient(pool *pgxpool.Pool, config *Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{pool: pool, config: filled, handlers: handlers}
+	watch, err := telemetry.New(filled.Telemetry)
+	if err != nil {
+		return nil, fmt.Errorf("config: telemetry: %w", err)
+	}
+	c := &Client{pool: pool, config: filled, handlers: handlers, watch: watch}
 	c.waiters = newWaiters(c)
 	return c, nil
 }
@@ -60,6 +67,7 @@ func (c *Client) open(ctx context.Context) (*orchestration.Engine, error) {
 	}
 	c.engine = &orchestration.Engine{
 		River: river, Templates: &orchestration.Templates{Environment: c.config.Environment}, MaxLosses: c.config.MaxLosses,
+		Telemetry: c.watch,
 	}
 	return c.engine, nil
 }
@@ -165,8 +173,9 @@ func (c *Client) after(ctx context.Context, engine *orchestration.Engine, effect
 		runner.After(ctx, effects)
 		return
 	}
+	c.watch.Passed(ctx, &effects.Pass, time.Now())
 	c.waiters.signal(effects.Ended)
-	jobs.Wake(ctx, c.pool, engine.River, c.config.Logger, effects)
+	jobs.Wake(ctx, c.pool, engine, c.config.Logger, effects)
 }
 
 // completeTx stores a result in a handler's own transaction; the job that brings it to an orchestrator commits with it.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tasker-systems/tasker-go/jobs"
 	"github.com/tasker-systems/tasker-go/orchestration"
+	"github.com/tasker-systems/tasker-go/telemetry"
 )
 
 // Config describes what a client takes part in. The zero value creates and inspects tasks and works on none.
@@ -34,6 +35,8 @@ type Config struct {
 	ID string
 	// Logger gets what happens. Default: warnings and errors as text on standard error.
 	Logger *slog.Logger
+	// Telemetry says where metrics and spans go: see package telemetry, and telemetry/setup for providers. Default: nowhere.
+	Telemetry *telemetry.Config
 	// Environment selects the environments overrides of templates. Default: none.
 	Environment string
 

@@ -12,6 +12,8 @@ import (
 
 	"github.com/tasker-systems/tasker-go/db"
 	"github.com/tasker-systems/tasker-go/orchestration"
+	"github.com/tasker-systems/tasker-go/telemetry"
+	"github.com/tasker-systems/tasker-go/telemetry/pgxtrace"
 )
 
 // Request is a task to create, by the name of its template. Only Namespace and Name are required.
@@ -123,15 +125,15 @@ func (c *Client) CreateTx(ctx context.Context, tx pgx.Tx, request Request) (*Run
 	if err != nil {
 		return nil, err
 	}
-	prepared, err := c.prepare(ctx, engine, []Request{request})
+	batch, err := c.prepare(ctx, engine, []Request{request})
 	if err != nil {
 		return nil, err
 	}
-	created, err := engine.Create(ctx, tx, prepared, true)
+	created, err := engine.Create(ctx, tx, batch.requests, true)
 	if err != nil {
-		return nil, wrapRequest(err)
+		return nil, batch.refused(ctx, err)
 	}
-	return &Run{ID: created[0].ID, Duplicate: !created[0].New, client: c}, nil
+	return batch.stored(ctx, created)[0], nil
 }
 
 // CreateMany starts many tasks in one transaction: all or none.
@@ -143,63 +145,146 @@ func (c *Client) CreateMany(ctx context.Context, requests []Request) ([]*Run, er
 	if err != nil {
 		return nil, err
 	}
-	prepared, err := c.prepare(ctx, engine, requests)
+	batch, err := c.prepare(ctx, engine, requests)
 	if err != nil {
 		return nil, err
 	}
 	var created []orchestration.Created
 	err = db.InTx(ctx, c.pool, "create tasks", func(ctx context.Context, tx pgx.Tx) (err error) {
-		created, err = engine.Create(ctx, tx, prepared, false)
+		created, err = engine.Create(ctx, tx, batch.requests, false)
 		return err
 	})
 	if err != nil {
-		return nil, wrapRequest(err)
+		return nil, batch.refused(ctx, err)
 	}
 	c.wakeOrchestrators(ctx, engine)
-	runs := make([]*Run, len(created))
-	for i := range created {
-		runs[i] = &Run{ID: created[i].ID, Duplicate: !created[i].New, client: c}
-	}
-	return runs, nil
+	return batch.stored(ctx, created), nil
+}
+
+// batch is a number of requests on their way into the database, and what telemetry tells of each.
+type batch struct {
+	client    *Client
+	began     time.Time
+	requests  []orchestration.Request
+	creations []*telemetry.Creation
 }
 
 // prepare encodes and checks requests before the database sees them: contexts that it could not store, and those that break
 // their template's schema.
-func (c *Client) prepare(ctx context.Context, engine *orchestration.Engine, requests []Request) ([]orchestration.Request, error) {
-	prepared := make([]orchestration.Request, len(requests))
+func (c *Client) prepare(ctx context.Context, engine *orchestration.Engine, requests []Request) (*batch, error) {
+	b := &batch{client: c, began: time.Now(), requests: make([]orchestration.Request, len(requests))}
 	templates := make(map[[3]string]*orchestration.Template, 1)
 	for i := range requests {
 		r := &requests[i]
-		text, err := encodeContext(r.Context)
-		if err != nil {
-			return nil, err
-		}
-		if err := orchestration.CheckJSON("context", text, orchestration.MaxContextBytes); err != nil {
-			return nil, wrapRequest(err)
-		}
 		key := [3]string{r.Namespace, r.Name, r.Version}
 		template, known := templates[key]
+		var err error
 		if !known {
 			template, err = engine.Templates.Find(ctx, engine.River.Queries(c.pool), r.Namespace, r.Name, r.Version)
 			if err != nil && !errors.Is(err, ErrTemplateNotFound) { // the database words that one better: it lists what there is
-				return nil, wrapRequest(err)
+				return nil, b.refused(ctx, err)
 			}
 			templates[key] = template
 		}
-		if err := template.CheckContext(text); err != nil {
-			return nil, wrapRequest(err)
-		}
-		prepared[i] = orchestration.Request{
-			ID: uuid.Must(uuid.NewV7()), Namespace: r.Namespace, Name: r.Name, Version: r.Version, Context: text,
-			Priority: r.Priority, IdempotencyKey: r.IdempotencyKey, CorrelationID: r.CorrelationID,
-			ParentCorrelationID: r.ParentCorrelationID, Tags: r.Tags, Initiator: r.Initiator, SourceSystem: r.SourceSystem,
-			Reason: r.Reason, Traceparent: r.Traceparent,
-		}
-		if !r.RunAt.IsZero() {
-			prepared[i].RunAt = &r.RunAt
+		b.requests[i] = r.prepared()
+		b.watch(ctx, &b.requests[i], template)
+		if b.requests[i].Context, err = checkedContext(r.Context, template); err != nil {
+			return nil, b.refused(ctx, err)
 		}
 	}
-	return prepared, nil
+	return b, nil
+}
+
+func (r *Request) prepared() orchestration.Request {
+	p := orchestration.Request{
+		ID: uuid.Must(uuid.NewV7()), Namespace: r.Namespace, Name: r.Name, Version: r.Version,
+		Priority: r.Priority, IdempotencyKey: r.IdempotencyKey, CorrelationID: r.CorrelationID,
+		ParentCorrelationID: r.ParentCorrelationID, Tags: r.Tags, Initiator: r.Initiator, SourceSystem: r.SourceSystem,
+		Reason: r.Reason, Traceparent: r.Traceparent,
+	}
+	if p.CorrelationID == uuid.Nil {
+		p.CorrelationID = uuid.Must(uuid.NewV7())
+	}
+	if !r.RunAt.IsZero() {
+		p.RunAt = &r.RunAt
+	}
+	return p
+}
+
+// watch counts a request and opens its trace, if this process does either; else the orchestrator that takes the task up does,
+// in the trace of whoever called here.
+func (b *batch) watch(ctx context.Context, r *orchestration.Request, template *orchestration.Template) {
+	parent := telemetry.Carrier{Traceparent: r.Traceparent}
+	if r.Traceparent == "" {
+		parent = telemetry.CarrierOf(ctx)
+		r.Traceparent, r.Tracestate = parent.Traceparent, parent.Tracestate
+	}
+	to := b.client.watch
+	if !to.Tracing() && !to.Counting() {
+		return
+	}
+	task := &telemetry.Task{ID: r.ID, CorrelationID: r.CorrelationID, Namespace: r.Namespace, Name: r.Name}
+	if template != nil {
+		task.Steps = len(template.Graph.Template.Steps)
+	}
+	creation := to.StartCreation(ctx, task, parent, b.began, false)
+	b.creations = append(b.creations, creation)
+	if to.Tracing() {
+		r.TraceRoot, r.Tracestate = creation.Root.Traceparent, creation.Root.Tracestate
+	}
+	if to.Counting() {
+		r.CorrelationLabel = &creation.Admitted
+	}
+}
+
+// stored ends the creation of tasks that the database has.
+func (b *batch) stored(ctx context.Context, created []orchestration.Created) []*Run {
+	now, fresh := time.Now(), 0
+	runs := make([]*Run, len(created))
+	for i := range created {
+		runs[i] = &Run{ID: created[i].ID, Duplicate: !created[i].New, client: b.client}
+		if created[i].New {
+			fresh++
+		}
+		if i >= len(b.creations) {
+			continue
+		}
+		existing := ""
+		if created[i].New {
+			b.creations[i].Sent(orchestration.Queue, orchestration.KindEnqueue)
+		} else {
+			existing = created[i].ID.String()
+		}
+		b.creations[i].Stored(now, existing)
+	}
+	if fresh > 0 {
+		b.client.watch.Sending(ctx, orchestration.Queue, now.Sub(b.began))
+	}
+	return runs
+}
+
+// refused ends the creation of all of them, and returns the error for the caller.
+func (b *batch) refused(ctx context.Context, err error) error {
+	now, err := time.Now(), wrapRequest(err)
+	for _, creation := range b.creations {
+		creation.Refused(now, err)
+	}
+	if _, fault := errors.AsType[*RequestError](err); !fault {
+		b.client.watch.SendFailed(ctx, orchestration.Queue, pgxtrace.ErrorType(err), len(b.creations))
+	}
+	return err
+}
+
+// checkedContext encodes a context and holds it against what the database and the template accept.
+func checkedContext(v any, template *orchestration.Template) (json.RawMessage, error) {
+	text, err := encodeContext(v)
+	if err != nil {
+		return nil, err
+	}
+	if err := orchestration.CheckJSON("context", text, orchestration.MaxContextBytes); err != nil {
+		return nil, err //nolint:wrapcheck // the caller translates it
+	}
+	return text, template.CheckContext(text)
 }
 
 func encodeContext(v any) (json.RawMessage, error) {

@@ -17,7 +17,7 @@ import (
 )
 
 // SchemaVersion is the newest migration that this code knows and needs.
-const SchemaVersion = 1
+const SchemaVersion = 2
 
 // riverToken marks in the queries where the schema of River's tables goes.
 const riverToken = "/* TEMPLATE: schema */"

@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/tasker-systems/tasker-go/telemetry"
 )
 
 const (
@@ -27,8 +29,9 @@ type Beginner interface {
 // The whole of fn runs again, five times at most, when the database asked for it (serialization failure, deadlock, lock or
 // statement time-out, shutdown) and when the fate of a commit is unknown. So fn must be re-runnable as a whole: identifiers
 // are made outside, nothing in Go changes inside but results that it assigns, and it begins with a compare-and-set that
-// recognises its own earlier success. name appears in errors.
+// recognises its own earlier success. name appears in errors and metrics.
 func InTx(ctx context.Context, pool Beginner, name string, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	ctx = telemetry.WithTransaction(ctx, name)
 	var err error
 	for try := range maxTries {
 		if err = attempt(ctx, pool, fn); err == nil || !again(err) {
@@ -46,6 +49,7 @@ func InTx(ctx context.Context, pool Beginner, name string, fn func(ctx context.C
 
 // InSnapshot runs fn once in a read-only transaction whose statements all see the same state of the database.
 func InSnapshot(ctx context.Context, pool *pgxpool.Pool, name string, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	ctx = telemetry.WithTransaction(ctx, name)
 	tx, err := pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return fmt.Errorf("%s: begin: %w", name, err)

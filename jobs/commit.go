@@ -22,8 +22,13 @@ const commitTimeout = 30 * time.Second
 // committer makes one transaction of what many goroutines hand in. It never lingers: with nothing under way an item is
 // committed at once, and what arrives meanwhile makes the next batch. So it is fast when idle and large when busy.
 type committer[I, O any] struct {
-	// commit runs one batch, all or nothing, and answers in the order of its items.
-	commit func(ctx context.Context, items []I) ([]O, error)
+	// name is the committer's in metrics.
+	name string
+	// commit runs one batch, all or nothing, and answers in the order of its items. What it returns beside that is run when
+	// those who wait have their answers.
+	commit func(ctx context.Context, items []I) ([]O, func(), error)
+	// begun hears of each batch, with its size and the time that its first item waited.
+	begun func(ctx context.Context, committer string, items int, waited time.Duration)
 	// largest bounds a batch; parallel bounds how many are under way.
 	largest, parallel int
 
@@ -34,8 +39,15 @@ type committer[I, O any] struct {
 	batches sync.WaitGroup
 }
 
+func newCommitter[I, O any](
+	name string, commit func(context.Context, []I) ([]O, func(), error), begun func(context.Context, string, int, time.Duration),
+) *committer[I, O] {
+	return &committer[I, O]{name: name, commit: commit, begun: begun, largest: largestBatch, parallel: 2}
+}
+
 type ticket[I, O any] struct {
 	item I
+	at   time.Time
 	done chan answer[O]
 }
 
@@ -46,7 +58,7 @@ type answer[O any] struct {
 
 // do hands in an item and waits for its commit. A cancelled context gives up the waiting, not the item.
 func (c *committer[I, O]) do(ctx context.Context, item I) (O, error) {
-	t := &ticket[I, O]{item: item, done: make(chan answer[O], 1)}
+	t := &ticket[I, O]{item: item, at: time.Now(), done: make(chan answer[O], 1)}
 	var none O
 	c.mu.Lock()
 	if c.closed {
@@ -81,6 +93,9 @@ func (c *committer[I, O]) doAll(ctx context.Context, items []I) error {
 // run commits batches until nothing waits.
 func (c *committer[I, O]) run() {
 	for batch := c.next(); batch != nil; batch = c.next() {
+		if c.begun != nil {
+			c.begun(context.Background(), c.name, len(batch), time.Since(batch[0].at))
+		}
 		c.settle(batch)
 	}
 }
@@ -108,7 +123,7 @@ func (c *committer[I, O]) settle(batch []*ticket[I, O]) {
 		items[i] = t.item
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
-	out, err := c.commit(ctx, items)
+	out, after, err := c.commit(ctx, items)
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w: %w", errNoAnswer, err)
 	}
@@ -118,6 +133,7 @@ func (c *committer[I, O]) settle(batch []*ticket[I, O]) {
 		for i, t := range batch {
 			t.done <- answer[O]{out: out[i]}
 		}
+		after()
 	case len(batch) == 1 || errors.Is(err, errNoAnswer) || db.Unreachable(err): // a database that is away is nobody's fault
 		for _, t := range batch {
 			t.done <- answer[O]{err: err}

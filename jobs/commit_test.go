@@ -27,7 +27,7 @@ type commits struct {
 
 var errBad = errors.New("a bad item")
 
-func (c *commits) commit(_ context.Context, items []int) ([]int, error) {
+func (c *commits) commit(_ context.Context, items []int) ([]int, func(), error) {
 	c.mu.Lock()
 	c.batches = append(c.batches, slices.Clone(items))
 	c.running++
@@ -41,16 +41,16 @@ func (c *commits) commit(_ context.Context, items []int) ([]int, error) {
 	defer c.mu.Unlock()
 	c.running--
 	if c.err != nil {
-		return nil, c.err
+		return nil, nil, c.err
 	}
 	out := make([]int, len(items))
 	for i, item := range items {
 		if item < 0 {
-			return nil, fmt.Errorf("commit %d: %w", item, errBad)
+			return nil, nil, fmt.Errorf("commit %d: %w", item, errBad)
 		}
 		out[i] = item * item
 	}
-	return out, nil
+	return out, func() {}, nil
 }
 
 func (c *commits) sizes() []int {

@@ -14,6 +14,7 @@ import (
 	"github.com/tasker-systems/tasker-go/db"
 	"github.com/tasker-systems/tasker-go/db/dbsqlc"
 	"github.com/tasker-systems/tasker-go/orchestration"
+	"github.com/tasker-systems/tasker-go/telemetry"
 )
 
 // EndedChannel is the notification channel that carries the ids of tasks that ended, separated by commas.
@@ -35,9 +36,10 @@ const (
 // commits of the cluster queue up. It has a trailing edge, so that no wake-up is swallowed; one that is lost with its process
 // is made up for by polling.
 type notifier struct {
-	pool   *pgxpool.Pool
-	river  db.RiverSchema
-	logger *slog.Logger
+	pool      *pgxpool.Pool
+	river     db.RiverSchema
+	logger    *slog.Logger
+	telemetry *telemetry.Telemetry
 
 	mu        sync.Mutex
 	queues    map[string]bool
@@ -46,8 +48,11 @@ type notifier struct {
 	kick      chan struct{}
 }
 
-func newNotifier(pool *pgxpool.Pool, river db.RiverSchema, logger *slog.Logger) *notifier {
-	return &notifier{pool: pool, river: river, logger: logger, queues: make(map[string]bool), kick: make(chan struct{}, 1)}
+func newNotifier(pool *pgxpool.Pool, engine *orchestration.Engine, logger *slog.Logger) *notifier {
+	return &notifier{
+		pool: pool, river: engine.River, logger: logger, telemetry: engine.Telemetry,
+		queues: make(map[string]bool), kick: make(chan struct{}, 1),
+	}
 }
 
 // wake asks for notifications; it never blocks.
@@ -99,7 +104,9 @@ func (n *notifier) send(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, notifyTimeout)
 	defer cancel()
-	if err := n.river.Queries(n.pool).NotifyMany(ctx, p); err != nil {
+	err := n.river.Queries(n.pool).NotifyMany(ctx, p)
+	n.telemetry.Notified(ctx, len(p.Channels), err)
+	if err != nil {
 		n.logger.WarnContext(ctx, "notify: polling will find the work", slog.Any("error", err))
 	}
 }

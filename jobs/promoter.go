@@ -135,6 +135,7 @@ func (p *promoter) promote(ctx context.Context) {
 		r.logger.WarnContext(ctx, "promote", slog.Int("steps", len(items)), slog.Any("error", err))
 		return
 	}
+	r.telemetry.Retried(ctx, len(items))
 	p.arm(time.Millisecond) // there may be more, or something due in a moment
 	r.logger.DebugContext(ctx, "retries dispatched", slog.Int("steps", len(items)))
 }
@@ -163,6 +164,7 @@ func (p *promoter) reap(ctx context.Context) {
 	}
 	r.After(ctx, effects)
 	if n > 0 {
+		r.telemetry.Reaped(ctx, n)
 		r.logger.InfoContext(ctx, "reaped steps of lost workers", slog.Int("steps", n))
 	}
 }
@@ -184,6 +186,7 @@ func (p *promoter) sweep(ctx context.Context) {
 	p.cursor = cursor
 	r.After(ctx, effects)
 	if done.Any() {
+		r.telemetry.Repaired(ctx, done.Steps, done.Tasks, done.Jobs)
 		r.logger.InfoContext(ctx, "repaired", slog.Int("steps", done.Steps), slog.Int("tasks", done.Tasks), slog.Int("jobs", done.Jobs))
 	}
 }

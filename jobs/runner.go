@@ -17,10 +17,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivertype"
 
 	"github.com/tasker-systems/tasker-go/db"
 	"github.com/tasker-systems/tasker-go/db/dbsqlc"
 	"github.com/tasker-systems/tasker-go/orchestration"
+	"github.com/tasker-systems/tasker-go/telemetry"
+	"github.com/tasker-systems/tasker-go/telemetry/pgxtrace"
 )
 
 // Config describes one process's part in carrying tasks. Every field is required unless its comment gives a default.
@@ -28,7 +31,7 @@ type Config struct {
 	// ID names this process in leases, attempts and River; unique among live processes.
 	ID string
 	// Pool is the caller's; the runner makes pools of its own from its configuration.
-	Pool   *pgxpool.Pool
+	Pool *pgxpool.Pool
 	Engine *orchestration.Engine
 	// Orchestrate makes this process advance tasks.
 	Orchestrate bool
@@ -54,9 +57,10 @@ type Config struct {
 }
 
 const (
-	enginePoolSize = 8
-	// reservedPoolSize is for heartbeats and notifications, which must never wait behind steps.
-	reservedPoolSize  = 2
+	orchestrationPoolSize = 8
+	// workerPoolSize is enough for every claim and result that is under way at once, so that heartbeats and notifications,
+	// which share the pool, never wait behind steps.
+	workerPoolSize    = 8
 	orchestratorSlots = 200
 	largestBatch      = 256
 	// never is far enough for River's rescuer, which would discard stuck jobs of kinds that this process does not know.
@@ -65,13 +69,17 @@ const (
 
 // Runner is the running part of a process: its River client, committers, leases and loops.
 type Runner struct {
-	config   Config
-	engine   *orchestration.Engine
-	logger   *slog.Logger
-	pool     *pgxpool.Pool
-	reserved *pgxpool.Pool
-	carrier  *pgxpool.Pool
-	river    *river.Client[pgx.Tx]
+	config    Config
+	engine    *orchestration.Engine
+	logger    *slog.Logger
+	telemetry *telemetry.Telemetry
+	pool      *pgxpool.Pool
+	worker    *pgxpool.Pool
+	carrier   *pgxpool.Pool
+	river     *river.Client[pgx.Tx]
+	heard     heard
+	// unobserve ends what is reported whenever metrics are collected.
+	unobserve []func() error
 
 	claims   *committer[orchestration.Claim, *orchestration.Claimed]
 	advances *committer[orchestration.Item, stored]
@@ -92,23 +100,31 @@ type Runner struct {
 
 // NewRunner makes a runner that is not running. ended is called, quickly, with tasks that this process brought to an end.
 func NewRunner(ctx context.Context, config Config, ended func(ids []uuid.UUID)) (*Runner, error) {
+	if config.Engine.Telemetry == nil {
+		nowhere, err := telemetry.New(nil)
+		if err != nil {
+			return nil, fmt.Errorf("make telemetry: %w", err)
+		}
+		config.Engine.Telemetry = nowhere
+	}
 	config.Engine.Holder = orchestration.Holder{Worker: config.ID, Lease: config.Lease}
 	r := &Runner{
-		config: config, engine: config.Engine, logger: config.Logger, ended: ended, lastChance: make(chan struct{}, 1),
+		config: config, engine: config.Engine, logger: config.Logger, telemetry: config.Engine.Telemetry, ended: ended,
+		lastChance: make(chan struct{}, 1),
 	}
 	if err := r.openPools(ctx); err != nil {
 		r.closePools()
 		return nil, err
 	}
-	r.claims = &committer[orchestration.Claim, *orchestration.Claimed]{commit: r.commitClaims, largest: largestBatch, parallel: 2}
-	r.advances = &committer[orchestration.Item, stored]{commit: r.commitAdvances, largest: largestBatch, parallel: 2}
+	r.claims = newCommitter("claim", r.commitClaims, r.telemetry.Batch)
+	r.advances = newCommitter("advance", r.commitAdvances, r.telemetry.Batch)
 	r.stores = r.advances
 	if !config.Orchestrate {
-		r.stores = &committer[orchestration.Item, stored]{commit: r.commitStores, largest: largestBatch, parallel: 2}
+		r.stores = newCommitter("result", r.commitStores, r.telemetry.Batch)
 	}
 	r.leases = newLeases(config.Lease, config.Logger)
 	r.leases.renew = r.renew
-	r.notifier = newNotifier(r.reserved, r.engine.River, config.Logger)
+	r.notifier = newNotifier(r.worker, r.engine, config.Logger)
 	r.promoter = newPromoter(r)
 	if err := r.newRiver(); err != nil {
 		r.closePools()
@@ -124,7 +140,7 @@ func (r *Runner) openPools(ctx context.Context) error {
 		pool **pgxpool.Pool
 		name string
 		size int
-	}{{&r.pool, "engine", enginePoolSize}, {&r.reserved, "reserved", reservedPoolSize}, {&r.carrier, "river", queues + 4}} {
+	}{{&r.pool, poolOrchestration, orchestrationPoolSize}, {&r.worker, poolWorker, workerPoolSize}, {&r.carrier, poolRiver, queues + 4}} {
 		config := r.config.Pool.Config()
 		config.MaxConns, config.MinConns, config.MinIdleConns = int32(p.size), 0, 0
 		config.ConnConfig.RuntimeParams["application_name"] = "tasker " + p.name
@@ -132,7 +148,7 @@ func (r *Runner) openPools(ctx context.Context) error {
 			// A process that vanishes from the network inside a transaction would keep its locks until TCP gives up, in hours.
 			config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt(r.config.Lease.Milliseconds(), 10)
 		}
-		if !r.config.PollOnly && p.name == "engine" {
+		if !r.config.PollOnly && p.name != poolRiver {
 			// Every statement finds its rows by key. Plans made for one row while the tables were empty must not be kept when
 			// they are large, and planning anew each time would cost as much as running.
 			for _, setting := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
@@ -144,17 +160,43 @@ func (r *Runner) openPools(ctx context.Context) error {
 			config.ConnConfig.RuntimeParams["lock_timeout"] = "3s"
 			config.ConnConfig.RuntimeParams["statement_timeout"] = "25s"
 		}
+		tracer := pgxtrace.New(r.telemetry.Database, &pgxtrace.Config{Pool: p.name})
+		pgxtrace.Attach(config, tracer)
 		pool, err := pgxpool.NewWithConfig(ctx, config)
 		if err != nil {
 			return fmt.Errorf("open %s pool: %w", p.name, err)
 		}
 		*p.pool = pool
+		if err := r.observe(func() (func() error, error) { return tracer.Observe(pool) }); err != nil {
+			return fmt.Errorf("observe %s pool: %w", p.name, err)
+		}
 	}
-	return nil
+	return r.observe(r.telemetry.Gauges.Observe)
+}
+
+// The pools' names, in metrics and in pg_stat_activity.
+const (
+	poolOrchestration = "orchestration"
+	poolWorker        = "worker"
+	poolRiver         = "river"
+)
+
+// observe keeps what ends an observation.
+func (r *Runner) observe(begin func() (func() error, error)) error {
+	stop, err := begin()
+	if err == nil {
+		r.unobserve = append(r.unobserve, stop)
+	}
+	return err
 }
 
 func (r *Runner) closePools() {
-	for _, pool := range []*pgxpool.Pool{r.carrier, r.reserved, r.pool} {
+	for _, stop := range r.unobserve {
+		if err := stop(); err != nil {
+			r.logger.Warn("end observation", slog.Any("error", err)) //nolint:noctx,sloglint // at the end of everything
+		}
+	}
+	for _, pool := range []*pgxpool.Pool{r.carrier, r.worker, r.pool} {
 		if pool != nil {
 			pool.Close()
 		}
@@ -173,11 +215,11 @@ func (r *Runner) newRiver() error {
 	river.AddWorker(workers, &enqueueWorker{runner: r})
 	river.AddWorker(workers, &executeWorker{runner: r})
 	river.AddWorker(workers, &resultWorker{runner: r})
-	client, err := river.NewClient(riverpgxv5.New(r.carrier), &river.Config{
+	client, err := river.NewClient[pgx.Tx](&driver{riverpgxv5.New(r.carrier), &r.heard}, &river.Config{
 		ID: r.config.ID, Schema: string(r.engine.River), Logger: r.logger, Queues: queues, Workers: workers,
 		FetchCooldown: time.Millisecond, FetchPollInterval: r.config.PollInterval, PollOnly: r.config.PollOnly,
 		JobTimeout: -1, RescueStuckJobsAfter: never, SkipUnknownJobCheck: true,
-		LeaderElectionDisabled: r.config.LeaderElectionDisabled,
+		LeaderElectionDisabled: r.config.LeaderElectionDisabled, Hooks: []rivertype.Hook{river.HookMetricEmitFunc(r.fetched)},
 		ReindexerIndexNames: []string{
 			"river_job_kind", "river_job_pkey", "river_job_prioritized_fetching_index",
 			"river_job_state_and_finalized_at_index", "river_job_unique_idx",
@@ -190,6 +232,13 @@ func (r *Runner) newRiver() error {
 	return nil
 }
 
+// fetched hears of River's fetches.
+func (r *Runner) fetched(ctx context.Context, params *rivertype.HookMetricEmitParams) {
+	if m, ok := params.Metric.(*rivertype.JobGetAvailableDurationMetric); ok {
+		r.telemetry.Fetched(ctx, m.Queue, m.Duration)
+	}
+}
+
 // Start begins to work. It returns once River fetches jobs.
 func (r *Runner) Start(ctx context.Context) error {
 	loops, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -197,6 +246,9 @@ func (r *Runner) Start(ctx context.Context) error {
 	r.loops.Go(func() { r.notifier.run(loops) })
 	r.loops.Go(func() { r.leases.run(loops) })
 	r.loops.Go(func() { r.register(loops) })
+	if r.telemetry.Counting() {
+		r.loops.Go(func() { newSampler(r).run(loops) })
+	}
 	if r.config.Orchestrate {
 		r.loops.Go(func() { r.promoter.run(loops) })
 	}
@@ -242,7 +294,7 @@ func (r *Runner) shutdown(ctx context.Context) {
 	r.loops.Wait()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyTimeout)
 	defer cancel()
-	if err := r.engine.River.Queries(r.reserved).ProcessDelete(ctx, r.config.ID); err != nil {
+	if err := r.engine.River.Queries(r.worker).ProcessDelete(ctx, r.config.ID); err != nil {
 		r.logger.DebugContext(ctx, "sign off", slog.Any("error", err))
 	}
 	r.closePools()
@@ -256,47 +308,49 @@ func (r *Runner) InTx(ctx context.Context, name string, fn func(ctx context.Cont
 	return db.InTx(ctx, r.pool, name, fn)
 }
 
-func (r *Runner) commitClaims(ctx context.Context, claims []orchestration.Claim) ([]*orchestration.Claimed, error) {
+func (r *Runner) commitClaims(ctx context.Context, claims []orchestration.Claim) ([]*orchestration.Claimed, func(), error) {
 	var held map[orchestration.Dispatch]*orchestration.Claimed
-	err := db.InTx(ctx, r.pool, "claim", func(ctx context.Context, tx pgx.Tx) (err error) {
+	err := db.InTx(ctx, r.worker, "claim", func(ctx context.Context, tx pgx.Tx) (err error) {
 		held, err = r.engine.Claim(ctx, tx, r.config.ID, r.config.Lease, claims)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	out := make([]*orchestration.Claimed, len(claims))
 	for i, claim := range claims {
 		out[i] = held[claim.Dispatch]
 	}
-	return out, nil
+	return out, func() {}, nil
 }
 
-func (r *Runner) commitAdvances(ctx context.Context, items []orchestration.Item) ([]stored, error) {
-	return r.commitItems(ctx, "advance", items, r.engine.Advance)
+func (r *Runner) commitAdvances(ctx context.Context, items []orchestration.Item) ([]stored, func(), error) {
+	return r.commitItems(ctx, r.pool, "advance", items, r.engine.Advance)
 }
 
-func (r *Runner) commitStores(ctx context.Context, items []orchestration.Item) ([]stored, error) {
-	return r.commitItems(ctx, "result", items, r.engine.StoreResults)
+func (r *Runner) commitStores(ctx context.Context, items []orchestration.Item) ([]stored, func(), error) {
+	return r.commitItems(ctx, r.worker, "result", items, r.engine.StoreResults)
 }
 
-func (r *Runner) commitItems(ctx context.Context, name string, items []orchestration.Item,
+func (r *Runner) commitItems(ctx context.Context, pool *pgxpool.Pool, name string, items []orchestration.Item,
 	fn func(context.Context, pgx.Tx, []orchestration.Item) (*orchestration.Effects, error),
-) ([]stored, error) {
+) ([]stored, func(), error) {
 	var effects *orchestration.Effects
-	err := db.InTx(ctx, r.pool, name, func(ctx context.Context, tx pgx.Tx) (err error) {
+	err := db.InTx(ctx, pool, name, func(ctx context.Context, tx pgx.Tx) (err error) {
 		effects, err = fn(ctx, tx, items)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		r.telemetry.SendFailed(ctx, orchestration.Queue, pgxtrace.ErrorType(err), len(items))
+		return nil, nil, err
 	}
-	r.After(ctx, effects)
+	committed := time.Now()
+	r.wake(effects)
 	out := make([]stored, len(items))
 	for i := range items {
 		out[i] = stored{effects.Verdicts[items[i].Dispatch], effects.Next[items[i].Dispatch]}
 	}
-	return out, nil
+	return out, func() { r.telemetry.Passed(context.WithoutCancel(ctx), &effects.Pass, committed) }, nil
 }
 
 // stored is what became of an outcome, and the step to go on with, if any.
@@ -305,8 +359,14 @@ type stored struct {
 	next    *orchestration.Claimed
 }
 
-// After does what must follow a commit: it wakes whoever has work now. Nothing of it can fail the commit.
-func (r *Runner) After(_ context.Context, effects *orchestration.Effects) {
+// After does what must follow a commit. Nothing of it can fail the commit.
+func (r *Runner) After(ctx context.Context, effects *orchestration.Effects) {
+	r.wake(effects)
+	r.telemetry.Passed(ctx, &effects.Pass, time.Now())
+}
+
+// wake wakes whoever has work now.
+func (r *Runner) wake(effects *orchestration.Effects) {
 	if !r.config.PollOnly {
 		r.notifier.wake(effects)
 	}
@@ -335,7 +395,7 @@ func (r *Runner) interrupted(payload string) {
 
 func (r *Runner) renew(ctx context.Context, held []orchestration.Dispatch) (map[orchestration.Dispatch]bool, error) {
 	var kept map[uuid.UUID]bool
-	err := db.InTx(ctx, r.reserved, "heartbeat", func(ctx context.Context, tx pgx.Tx) (err error) {
+	err := db.InTx(ctx, r.worker, "heartbeat", func(ctx context.Context, tx pgx.Tx) (err error) {
 		kept, err = r.engine.Heartbeat(ctx, tx, r.config.Lease, held)
 		return err
 	})
@@ -369,7 +429,7 @@ func (r *Runner) register(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		beat, cancel := context.WithTimeout(ctx, processBeat)
-		if err := r.engine.River.Queries(r.reserved).ProcessHeartbeat(beat, p); err != nil && ctx.Err() == nil {
+		if err := r.engine.River.Queries(r.worker).ProcessHeartbeat(beat, p); err != nil && ctx.Err() == nil {
 			r.logger.WarnContext(ctx, "register process", slog.Any("error", err))
 		}
 		cancel()

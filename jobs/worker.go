@@ -11,11 +11,14 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tasker-systems/tasker-go/db"
 	"github.com/tasker-systems/tasker-go/db/dbsqlc"
 	"github.com/tasker-systems/tasker-go/orchestration"
 	"github.com/tasker-systems/tasker-go/orchestration/dag"
+	"github.com/tasker-systems/tasker-go/telemetry"
 )
 
 // enqueueWorker expands pending tasks.
@@ -25,8 +28,9 @@ type enqueueWorker struct {
 }
 
 func (w *enqueueWorker) Work(ctx context.Context, job *river.Job[enqueueArgs]) error {
+	waited, _ := w.runner.received(job.JobRow)
 	_, err := w.runner.advances.do(ctx, orchestration.Item{
-		Kind: orchestration.ItemEnqueue, TaskID: job.Args.TaskID, JobID: job.ID,
+		Kind: orchestration.ItemEnqueue, TaskID: job.Args.TaskID, JobID: job.ID, Waited: waited,
 	})
 	return err
 }
@@ -46,8 +50,9 @@ type resultWorker struct {
 }
 
 func (w *resultWorker) Work(ctx context.Context, job *river.Job[resultArgs]) error {
+	waited, _ := w.runner.received(job.JobRow)
 	_, err := w.runner.advances.do(ctx, orchestration.Item{
-		Kind: orchestration.ItemResult, TaskID: job.Args.TaskID, JobID: job.ID,
+		Kind: orchestration.ItemResult, TaskID: job.Args.TaskID, JobID: job.ID, Waited: waited,
 		Dispatch: orchestration.Dispatch{StepID: job.Args.StepID, ClaimNo: job.Args.ClaimNo},
 	})
 	return err
@@ -84,20 +89,39 @@ func (w *executeWorker) Work(ctx context.Context, job *river.Job[executeArgs]) e
 	}
 	defer pass()
 	dispatch := orchestration.Dispatch{StepID: job.Args.StepID, ClaimNo: job.Args.ClaimNo}
+	waited, method := r.received(job.JobRow)
 	step, asked, err := r.claim(ctx, dispatch)
 	if err != nil {
+		r.telemetry.ClaimFailed(ctx, job.Queue)
 		return err
 	}
 	if step == nil {
-		r.logger.DebugContext(ctx, "stale job", slog.Int64("job_id", job.ID), slog.String("step_id", dispatch.StepID.String()))
+		r.telemetry.Received(ctx, nil, job.Queue, job.Kind, waited)
+		r.logger.DebugContext(ctx, "stale job", slog.Int64("job_id", job.ID), slog.String("step_uuid", dispatch.StepID.String()))
 		return nil
 	}
+	r.telemetry.Received(ctx, &step.Trace, job.Queue, job.Kind, waited)
 	step.JobID = job.ID
 	for step != nil {
-		asked, step, err = r.execute(ctx, step, r.config.Handlers[handlerName(step)], asked)
+		asked, step, err = r.execute(ctx, step, r.config.Handlers[handlerName(step)], &telemetry.Claim{
+			Asked: asked, Held: time.Now(), Method: method, Parents: step.Parents,
+		})
+		method = telemetry.ClaimEvent
 		pass()
 	}
 	return err
+}
+
+// received tells how long a job was in its queue, and what brought it.
+func (r *Runner) received(job *rivertype.JobRow) (waited time.Duration, method string) {
+	if job.AttemptedAt != nil {
+		available := job.CreatedAt
+		if job.ScheduledAt.After(available) {
+			available = job.ScheduledAt
+		}
+		waited = max(0, job.AttemptedAt.Sub(available))
+	}
+	return waited, r.heard.method(job.Queue, waited)
 }
 
 // claim takes a step. A claim that was sent must be known, or its step would wait for the end of its lease: it is not given up
@@ -157,24 +181,59 @@ func handlerName(step *orchestration.Claimed) string {
 // execute runs a claimed step to its end, whichever it is, and returns the step that this worker goes on with, if any, with
 // the time before it was asked for.
 func (r *Runner) execute(
-	ctx context.Context, step *orchestration.Claimed, handler Handler, asked time.Time,
+	ctx context.Context, step *orchestration.Claimed, handler Handler, claim *telemetry.Claim,
 ) (time.Time, *orchestration.Claimed, error) {
-	held, release := r.leases.take(ctx, step.Dispatch, asked)
+	inside, execution := r.telemetry.StartExecution(ctx, &step.Trace, &telemetry.Step{
+		ID: step.StepID, Name: step.Name, Claim: step.ClaimNo, Attempt: step.Attempt, Handler: handlerName(step),
+	}, claim)
+	ctx = execution.Context()
+	held, release := r.leases.take(inside, step.Dispatch, claim.Asked)
 	defer release()
 	started := time.Now()
 	outcome := r.call(held, handler, step)
 	// A failure after the context was taken away is not the handler's: it uses up no attempt. If the step has gone to another
 	// worker, or was cancelled, the hand-back changes nothing.
 	if outcome.Failure != nil && held.Err() != nil && (r.stopping.Load() || errors.Is(context.Cause(held), ErrLeaseLost)) {
+		execution.Taken(r.taken(held))
 		return started, nil, r.handBack(ctx, step, errors.Is(context.Cause(held), errLeaseExpired))
 	}
-	asked = time.Now()
+	if f := outcome.Failure; f != nil {
+		execution.Failed(f.Type, f.Message)
+	} else {
+		execution.Succeeded()
+	}
+	asked := time.Now()
 	done, err := r.store(ctx, step, outcome)
 	if err != nil {
+		execution.NotSubmitted(err)
 		return asked, nil, fmt.Errorf("store result of step %s (claim %d): %w", step.StepID, step.ClaimNo, err)
 	}
+	r.submitted(execution, done.verdict, time.Since(asked))
 	r.report(ctx, step, outcome, done.verdict, asked.Sub(started))
 	return asked, done.next, nil
+}
+
+// taken says why a step is taken from its worker.
+func (r *Runner) taken(held context.Context) string {
+	switch {
+	case errors.Is(context.Cause(held), errLeaseExpired):
+		return telemetry.LostExpired
+	case errors.Is(context.Cause(held), ErrLeaseLost):
+		return telemetry.LostWithdrawn
+	}
+	return telemetry.LostHandedBack
+}
+
+// submitted tells telemetry what became of a result. Without an orchestrator in this process a job takes it to one.
+func (r *Runner) submitted(execution *telemetry.Execution, verdict orchestration.Verdict, took time.Duration) {
+	if verdict == orchestration.VerdictStale {
+		execution.Stale()
+		return
+	}
+	if !r.config.Orchestrate || verdict == orchestration.VerdictReplayed {
+		execution.Handed(orchestration.Queue, orchestration.KindResult, took)
+	}
+	execution.Submitted(took)
 }
 
 // staleResult is the log line of a result that came too late.
@@ -184,10 +243,7 @@ const staleResult = "stale_result: the step was dispatched again, cancelled or r
 func (r *Runner) report(
 	ctx context.Context, step *orchestration.Claimed, outcome orchestration.Outcome, verdict orchestration.Verdict, took time.Duration,
 ) {
-	attrs := []slog.Attr{
-		slog.String("task_id", step.TaskID.String()), slog.String("step", step.Name), slog.Int("attempt", step.Attempt),
-		slog.String("correlation_id", step.CorrelationID.String()), slog.Duration("duration", took),
-	}
+	attrs := append(identity(step), slog.Float64("duration_ms", float64(took)/float64(time.Millisecond)))
 	switch {
 	case verdict == orchestration.VerdictReplayed:
 		// The handler stored the result in its own transaction, without waking anyone.
@@ -195,10 +251,19 @@ func (r *Runner) report(
 	case verdict == orchestration.VerdictStale:
 		r.logger.LogAttrs(ctx, slog.LevelWarn, staleResult, attrs...)
 	case outcome.Failure != nil:
-		attrs = append(attrs, slog.String("type", outcome.Failure.Type), slog.String("error", outcome.Failure.Message))
+		attrs = append(attrs, slog.String("error", outcome.Failure.Message), slog.String("error_type", outcome.Failure.Type))
 		r.logger.LogAttrs(ctx, slog.LevelInfo, "step failed", attrs...)
 	default:
 		r.logger.LogAttrs(ctx, slog.LevelDebug, "step complete", attrs...)
+	}
+}
+
+// identity says which execution a log line is about.
+func identity(step *orchestration.Claimed) []slog.Attr {
+	return []slog.Attr{
+		slog.String("correlation_id", step.CorrelationID.String()), slog.String("task_uuid", step.TaskID.String()),
+		slog.String("step_uuid", step.StepID.String()), slog.String("namespace", step.Trace.Namespace),
+		slog.String("step_name", step.Name), slog.Int("attempt", step.Attempt),
 	}
 }
 
@@ -225,6 +290,7 @@ func (r *Runner) store(ctx context.Context, step *orchestration.Claimed, outcome
 	item := orchestration.Item{
 		Kind: orchestration.ItemResult, TaskID: step.TaskID, Dispatch: step.Dispatch, JobID: step.JobID, Outcome: &outcome,
 	}
+	item.Span = trace.SpanContextFromContext(ctx)
 	if r.config.Orchestrate && !r.draining.Load() && ctx.Err() == nil {
 		item.Offer = &orchestration.Offer{Token: uuid.New(), Step: step, Runs: r.runs}
 	}
@@ -253,7 +319,7 @@ func (r *Runner) handBack(ctx context.Context, step *orchestration.Claimed, lost
 		return fmt.Errorf("hand back step %s: %w", step.StepID, err)
 	}
 	r.After(ctx, effects)
-	attrs := []slog.Attr{slog.String("task_id", step.TaskID.String()), slog.String("step", step.Name), slog.Int("attempt", step.Attempt)}
+	attrs := identity(step)
 	if len(effects.Queues) == 0 {
 		// Its handler may have stored the result in its own transaction, without waking anyone.
 		r.notifier.wake(&orchestration.Effects{Queues: map[string]bool{orchestration.Queue: true}})

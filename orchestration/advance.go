@@ -3,18 +3,21 @@ package orchestration
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tasker-systems/tasker-go/db/dbsqlc"
 	"github.com/tasker-systems/tasker-go/orchestration/dag"
+	"github.com/tasker-systems/tasker-go/telemetry"
 )
 
 // Advance moves a batch of tasks forward: it locks and loads them, asks dag.Decide about each, and applies the plans with one
 // statement for each table. Items that come late change nothing. All of it is one transaction, the caller's.
 func (e *Engine) Advance(ctx context.Context, tx pgx.Tx, items []Item) (*Effects, error) {
 	effects := newEffects()
+	effects.Pass.Committer, effects.Pass.Began = "advance", time.Now()
 	q := e.queries(tx)
 	tasks, err := e.lockTasks(ctx, q, taskIDs(items))
 	if err != nil {
@@ -33,13 +36,16 @@ func (e *Engine) Advance(ctx context.Context, tx pgx.Tx, items []Item) (*Effects
 	if err := e.loadActive(ctx, q, tasks); err != nil {
 		return nil, err
 	}
+	effects.Pass.Loaded = time.Now()
 	w := newWrites()
 	for _, task := range tasks {
-		if err := e.decide(task, w); err != nil {
+		if err := e.decide(ctx, task, w); err != nil {
 			return nil, err
 		}
 	}
 	w.settleItems(items, effects)
+	effects.Pass.Decided = time.Now()
+	effects.account(tasks, items)
 	if err := e.apply(ctx, q, w, effects); err != nil {
 		return nil, err
 	}
@@ -58,6 +64,7 @@ func (e *Engine) loadNext(ctx context.Context, q *dbsqlc.Queries, items []Item, 
 	for i := range items {
 		if next := effects.Next[items[i].Dispatch]; next != nil {
 			next.Results[items[i].Offer.Step.Name] = items[i].Outcome.Result
+			next.follows(items[i].Offer.Step.Name, telemetry.Dispatch{StepID: items[i].StepID, Claim: items[i].ClaimNo})
 			claimed[next.Dispatch] = next
 		}
 	}
@@ -78,12 +85,13 @@ func taskIDs(items []Item) []uuid.UUID {
 
 // decide asks dag about one task and adds its plan to the writes. A task that has two kinds of news in one batch gets the
 // second one from its promoter or its next job: it is not lost, only later.
-func (e *Engine) decide(task *loadedTask, w *writes) error {
+func (e *Engine) decide(ctx context.Context, task *loadedTask, w *writes) error {
 	event := task.event()
 	if event == nil {
 		return nil
 	}
 	if _, start := event.(dag.Start); start {
+		task.takeUp(ctx, e.Telemetry)
 		if err := task.template.CheckContext(task.row.Context); err != nil {
 			w.reject(task, &dag.Failure{Type: "invalid_context", Message: err.Error(), Permanent: true})
 			return nil //nolint:nilerr // the error is the task's, and is stored with it

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tasker-systems/tasker-go/db/dbsqlc"
 	"github.com/tasker-systems/tasker-go/orchestration/dag"
+	"github.com/tasker-systems/tasker-go/telemetry"
 )
 
 // writes gathers the plans of a batch as the array parameters of three statements.
@@ -77,6 +78,9 @@ func (w *writes) expand(task *loadedTask, steps []dag.NewStep) {
 		if root {
 			w.queues[graph.Template.Namespace] = true
 		}
+		if root {
+			task.dispatched(telemetry.Step{ID: ids[s.Name], Name: s.Name, Claim: 1}, false)
+		}
 		p.ID = append(p.ID, ids[s.Name])
 		p.TaskID = append(p.TaskID, task.row.ID)
 		p.Name = append(p.Name, s.Name)
@@ -120,7 +124,11 @@ func (w *writes) step(task *loadedTask, c *dag.StepChange) error {
 	p.Fresh = append(p.Fresh, fresh && c.To != dag.StepCancelled)
 	p.Result = append(p.Result, result)
 	p.Failure = append(p.Failure, failure)
-	p.Token = append(p.Token, w.takeOffer(task, c))
+	token := w.takeOffer(task, c)
+	p.Token = append(p.Token, token)
+	if c.To == dag.StepEnqueued {
+		task.dispatched(telemetry.Step{ID: row.id, Name: c.Step, Claim: row.claim + 1}, token != uuid.Nil)
+	}
 	if c.To == dag.StepWaitingForRetry {
 		if wait := max(c.RetryAt.Sub(task.now()), time.Millisecond); w.retry == 0 || wait < w.retry {
 			w.retry = wait
@@ -160,6 +168,16 @@ func (w *writes) task(task *loadedTask, plan *dag.Plan, failure string) {
 	p.StepsRetrying = append(p.StepsRetrying, int32(plan.StepsRetrying))
 	p.Transitions = append(p.Transitions, int32(len(plan.Path)))
 	p.Failure = append(p.Failure, failure)
+	task.moved(plan, failure)
+	c := task.news.Creation
+	p.Counted = append(p.Counted, c != nil && task.row.CorrelationLabel == nil)
+	p.Admitted = append(p.Admitted, task.news.Admitted)
+	p.TraceRoot = append(p.TraceRoot, "")
+	p.Tracestate = append(p.Tracestate, "")
+	if c != nil {
+		last := len(p.TraceRoot) - 1
+		p.TraceRoot[last], p.Tracestate[last] = c.Root.Traceparent, c.Root.Tracestate
+	}
 	if len(plan.Path) > 0 && state.Resting() {
 		w.ended = append(w.ended, task.row.ID)
 	}

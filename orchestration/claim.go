@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/tasker-systems/tasker-go/db/dbsqlc"
 	"github.com/tasker-systems/tasker-go/orchestration/dag"
+	"github.com/tasker-systems/tasker-go/telemetry"
 )
 
 // Claim asks for one dispatched step. Token is fresh for each execution.
@@ -29,13 +31,15 @@ type Claimed struct {
 	Attempt       int
 	MaxAttempts   int
 	CorrelationID uuid.UUID
-	Traceparent   string
 	Context       json.RawMessage
 	Template      *Template
 	// LastFailure is why the attempt before failed; nil on the first.
 	LastFailure *dag.Failure
 	// Results are those of the step's dependencies (of all its ancestors, where it is not typed), by name.
 	Results map[string]json.RawMessage
+	// Trace is what telemetry knows of the task, Parents the dispatches that the results of the direct dependencies came from.
+	Trace   telemetry.Task
+	Parents []telemetry.Dispatch
 }
 
 // Claim takes steps for a worker until their lease ends. A dispatch that is missing in the answer is stale: its carrier must
@@ -77,8 +81,13 @@ func claimedStep(row *dbsqlc.StepClaimManyRow, templates map[uuid.UUID]*Template
 		MaxAttempts: max(int(row.MaxAttempts), 1), CorrelationID: row.CorrelationID, Context: row.Context,
 		Template: templates[row.TemplateID], Results: make(map[string]json.RawMessage),
 	}
-	if row.Traceparent != nil {
-		c.Traceparent = *row.Traceparent
+	graph := c.Template.Graph
+	c.Trace = telemetry.Task{
+		ID: c.TaskID, CorrelationID: c.CorrelationID, Namespace: graph.Template.Namespace, Name: graph.Template.Name,
+		Steps: len(graph.Template.Steps), Age: seconds(row.AgeSeconds), Admitted: row.CorrelationLabel != nil && *row.CorrelationLabel,
+	}
+	if row.TraceRoot != nil {
+		c.Trace.Root = telemetry.Carrier{Traceparent: *row.TraceRoot, Tracestate: text(row.Tracestate)}
 	}
 	if len(row.LastFailure) > 0 {
 		c.LastFailure = &dag.Failure{}
@@ -94,6 +103,7 @@ func (c *Claimed) successor(dispatch Dispatch, name string, attempt int, job *in
 	next := *c
 	next.Dispatch, next.Name, next.Attempt, next.LastFailure = dispatch, name, attempt, nil
 	next.JobID, next.MaxAttempts = 0, 1
+	next.Parents = nil
 	if job != nil {
 		next.JobID = *job
 	}
@@ -121,6 +131,13 @@ func (c *Claimed) missing() []string {
 		}
 	}
 	return missing
+}
+
+// follows notes a dispatch whose result the step works with, if it is that of a direct dependency.
+func (c *Claimed) follows(name string, dispatch telemetry.Dispatch) {
+	if step := c.Template.Graph.Step(c.Name); step != nil && slices.Contains(step.Dependencies, name) {
+		c.Parents = append(c.Parents, dispatch)
+	}
 }
 
 // loadResults reads, in one query for the batch, the results that the claimed steps' handlers may ask for.
@@ -151,6 +168,7 @@ func (e *Engine) loadResults(ctx context.Context, q *dbsqlc.Queries, claimed map
 	for _, row := range rows {
 		for _, c := range readers[wanted{row.TaskID, row.Name}] {
 			c.Results[row.Name] = row.Result
+			c.follows(row.Name, telemetry.Dispatch{StepID: row.ID, Claim: row.ClaimNo})
 		}
 	}
 	return nil

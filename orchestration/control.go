@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -32,6 +33,7 @@ type Operation struct {
 // Operate applies an operator's event. A *dag.ConflictError says that the state forbids it.
 func (e *Engine) Operate(ctx context.Context, tx pgx.Tx, op Operation) (*Effects, error) {
 	q, effects := e.queries(tx), newEffects()
+	effects.Pass.Committer, effects.Pass.Began = "operate", time.Now()
 	if done, err := q.OperatorActionExists(ctx, op.ID); done || err != nil {
 		return effects, err //nolint:wrapcheck // the caller names the operation
 	}
@@ -39,6 +41,7 @@ func (e *Engine) Operate(ctx context.Context, tx pgx.Tx, op Operation) (*Effects
 	if err != nil {
 		return nil, err
 	}
+	effects.Pass.Loaded = time.Now()
 	plan, err := dag.Decide(task.snapshot(), op.Event, task.now())
 	if err != nil {
 		return nil, err
@@ -53,6 +56,8 @@ func (e *Engine) Operate(ctx context.Context, tx pgx.Tx, op Operation) (*Effects
 	if err := e.apply(ctx, q, w, effects); err != nil {
 		return nil, err
 	}
+	effects.Pass.Decided = time.Now()
+	effects.account(map[uuid.UUID]*loadedTask{op.TaskID: task}, nil)
 	if err := e.withdraw(ctx, q, task, &plan, effects); err != nil {
 		return nil, err
 	}

@@ -38,6 +38,11 @@ type Request struct {
 	Reason              string          `json:"reason,omitempty"`
 	RunAt               *time.Time      `json:"run_at,omitempty"`
 	Traceparent         string          `json:"traceparent,omitempty"`
+	Tracestate          string          `json:"tracestate,omitempty"`
+	// TraceRoot is the context of the task's first span, where the creator traces.
+	TraceRoot string `json:"trace_root,omitempty"`
+	// CorrelationLabel is the decision of a creator that has counted the request.
+	CorrelationLabel *bool `json:"correlation_label,omitempty"`
 }
 
 // Created says what became of a request.

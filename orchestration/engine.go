@@ -7,10 +7,12 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tasker-systems/tasker-go/db"
 	"github.com/tasker-systems/tasker-go/db/dbsqlc"
 	"github.com/tasker-systems/tasker-go/orchestration/dag"
+	"github.com/tasker-systems/tasker-go/telemetry"
 )
 
 // Queue is the River queue of the orchestrators.
@@ -26,6 +28,8 @@ type Engine struct {
 	MaxLosses int
 	// Holder is this process as a worker; used by offers.
 	Holder Holder
+	// Telemetry takes up the traces of tasks that were created without; nil leaves them.
+	Telemetry *telemetry.Telemetry
 	// Jitter returns a number uniform in [-1, 1) for the delay of a retry; nil is math/rand.
 	Jitter func() float64
 }
@@ -56,6 +60,10 @@ type Item struct {
 	Outcome *Outcome
 	// JobID is the River job that is settled in the same transaction; 0 for none.
 	JobID int64
+	// Span is that of the execution that Outcome comes from.
+	Span trace.SpanContext
+	// Waited is how long the job was in its queue.
+	Waited time.Duration
 	// Offer is set where the worker would go on with a step that this result makes ready.
 	Offer *Offer
 }
@@ -122,6 +130,8 @@ type Effects struct {
 	Retry time.Duration
 	// Next are the steps that workers go on with, by the dispatch they have just finished.
 	Next map[Dispatch]*Claimed
+	// Pass is what telemetry has to tell of the batch once it is committed.
+	Pass telemetry.Pass
 	// Interrupt are dispatches that were closed over the head of their worker.
 	Interrupt []Dispatch
 }

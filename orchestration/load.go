@@ -12,6 +12,7 @@ import (
 
 	"github.com/tasker-systems/tasker-go/db/dbsqlc"
 	"github.com/tasker-systems/tasker-go/orchestration/dag"
+	"github.com/tasker-systems/tasker-go/telemetry"
 )
 
 // loadedTask is a task's row with what was loaded of its steps: the only place where database words become dag words.
@@ -27,6 +28,7 @@ type loadedTask struct {
 	outcomes map[string]Outcome
 	offers   []*Offer
 	enqueue  bool
+	news     telemetry.Progress
 }
 
 // loadedStep is what apply needs of a step beside dag's view.
@@ -61,7 +63,7 @@ func (e *Engine) lockTasks(ctx context.Context, q *dbsqlc.Queries, ids []uuid.UU
 		}
 		tasks[rows[i].ID] = &loadedTask{
 			row: rows[i], template: template, steps: make(map[string]loadedStep), children: make(map[string][]string),
-			outcomes: make(map[string]Outcome),
+			outcomes: make(map[string]Outcome), news: progress(&rows[i], template),
 		}
 	}
 	return tasks, nil
@@ -129,12 +131,14 @@ func (e *Engine) file(task *loadedTask, row *dbsqlc.StepLockManyRow, item *Item,
 			task.offers = append(task.offers, item.Offer)
 		}
 		task.results = append(task.results, dag.Result{Step: row.Name, Failure: item.Outcome.Failure, Jitter: e.jitter()})
+		task.result(item, row.Name, item.Outcome.Failure)
 	default:
 		failure, err := storedFailure(state, row.Failure)
 		if err != nil {
 			return fmt.Errorf("step %s: %w", row.ID, err)
 		}
 		task.results = append(task.results, dag.Result{Step: row.Name, Failure: failure, Jitter: e.jitter()})
+		task.result(item, row.Name, failure)
 	}
 	task.steps[row.Name] = loadedStep{id: row.ID, claim: row.ClaimNo, jobID: row.RiverJobID, view: dag.StepView{
 		State: state, Attempts: int(row.Attempts), MaxAttempts: int(row.MaxAttempts), ParentsLeft: int(row.ParentsLeft), Sink: row.Sink,

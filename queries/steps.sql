@@ -159,13 +159,15 @@ WITH claim AS (
     SELECT c.id, c.transition_no, c.claim_no, 'enqueued', 'in_progress' FROM claimed c WHERE c.was = 'enqueued'
 )
 SELECT c.id, c.task_id, c.name, c.claim_no, c.attempts, c.max_attempts, c.losses, t.template_id, t.correlation_id, t.context,
-       t.traceparent, (CASE WHEN c.attempts > 1 THEN c.failure END)::jsonb AS last_failure
+       t.traceparent, t.tracestate, t.trace_root, t.correlation_label,
+       extract(epoch FROM now() - t.created_at)::float8 AS age_seconds,
+       (CASE WHEN c.attempts > 1 THEN c.failure END)::jsonb AS last_failure
   FROM claimed c
   JOIN tasker.tasks t ON t.id = c.task_id;
 
 -- StepResults reads what handlers asked for: results of finished steps of their task, by name.
 -- name: StepResults :many
-SELECT w.task_id::uuid AS task_id, s.name, s.result
+SELECT w.task_id::uuid AS task_id, s.name, s.result, s.id, s.claim_no
   FROM (SELECT unnest(@task_ids::uuid[]) AS task_id, unnest(@names::text[]) AS name) w
   JOIN tasker.steps s ON s.task_id = w.task_id AND s.name = w.name
  WHERE s.state IN ('complete', 'resolved_manually');

@@ -3,10 +3,13 @@ SELECT created.ordinal::integer AS ordinal, created.id::uuid AS id, created.crea
   FROM tasker.create_tasks(@requests::jsonb, @notify::boolean) AS created;
 
 -- TaskLockMany takes the rows that an advance decides about, in the one lock order: tasks by id, then steps by id.
--- The context is read only where it is needed: to expand a task.
+-- The context is read only where it is needed: to expand a task. Its life counts from when it was to start.
 -- name: TaskLockMany :many
 SELECT id, template_id, state, priority, sinks_left, steps_failed, steps_retrying, transition_no,
-       (CASE WHEN state = 'pending' THEN context END)::jsonb AS context, now()::timestamptz AS locked_at
+       (CASE WHEN state = 'pending' THEN context END)::jsonb AS context, now()::timestamptz AS locked_at,
+       correlation_id, traceparent, tracestate, trace_root, correlation_label,
+       extract(epoch FROM now() - created_at)::float8 AS age_seconds,
+       extract(epoch FROM now() - greatest(run_at, created_at))::float8 AS life_seconds
   FROM tasker.tasks
  WHERE id = ANY (@ids::uuid[])
  ORDER BY id
@@ -18,7 +21,9 @@ SELECT id, template_id, state, priority, sinks_left, steps_failed, steps_retryin
 WITH change AS (
     SELECT unnest(@id::uuid[]) AS id, unnest(@to_state::text[]) AS to_state, unnest(@sinks_left::integer[]) AS sinks_left,
            unnest(@steps_failed::integer[]) AS steps_failed, unnest(@steps_retrying::integer[]) AS steps_retrying,
-           unnest(@transitions::integer[]) AS transitions, unnest(@failure::text[]) AS failure
+           unnest(@transitions::integer[]) AS transitions, unnest(@failure::text[]) AS failure,
+           unnest(@trace_root::text[]) AS trace_root, unnest(@tracestate::text[]) AS tracestate,
+           unnest(@counted::boolean[]) AS counted, unnest(@admitted::boolean[]) AS admitted
 ), logged AS (
     INSERT INTO tasker.task_transitions (task_id, seq, from_state, to_state)
     SELECT unnest(@log_task_id::uuid[]), unnest(@log_seq::integer[]), unnest(@log_from::text[]), unnest(@log_to::text[])
@@ -30,6 +35,9 @@ UPDATE tasker.tasks t
        steps_retrying = t.steps_retrying + c.steps_retrying,
        transition_no = t.transition_no + c.transitions,
        failure = CASE WHEN c.failure <> '' THEN c.failure::jsonb WHEN c.to_state = 'error' THEN t.failure END,
+       trace_root = CASE WHEN c.trace_root <> '' THEN c.trace_root ELSE t.trace_root END,
+       tracestate = CASE WHEN c.tracestate <> '' THEN c.tracestate ELSE t.tracestate END,
+       correlation_label = CASE WHEN c.counted THEN c.admitted ELSE t.correlation_label END,
        started_at = coalesce(t.started_at, now()),
        finished_at = CASE WHEN c.to_state IN ('complete', 'error', 'cancelled', 'resolved_manually')
                           THEN CASE WHEN t.state = c.to_state THEN t.finished_at ELSE now() END END,

@@ -314,8 +314,8 @@ var engineMetrics = []Metric{
 	},
 	{
 		Name: "tasker.steps.lost.total", Kind: KindCounter, Unit: "{step}", Labels: []string{labelReason},
-		Help: "Steps taken back from their worker: reaped (its lease ended), expired (it could not renew the lease in time) or " +
-			"handed_back (it stopped).",
+		Help: "Steps taken from their worker: reaped (its lease ended), expired (it could not renew the lease in time), " +
+			"handed_back (it stopped) or withdrawn (it was told: cancelled, resolved or reaped).",
 	},
 	{
 		Name: "tasker.step_results.stale.total", Kind: KindCounter, Unit: "{result}", Labels: []string{labelNamespace},

@@ -19,11 +19,19 @@ type Creation struct {
 	began     time.Time
 }
 
-// StartCreation counts a request and opens the root span of its task: in the caller's trace, if parent or ctx belongs to one,
-// else in one of its own. began is when the request was made.
-func (t *Telemetry) StartCreation(ctx context.Context, task *Task, parent Carrier, began time.Time) *Creation {
+// Tracing tells whether spans go anywhere.
+func (t *Telemetry) Tracing() bool { return t.tracing }
+
+// Counting tells whether metrics go anywhere.
+func (t *Telemetry) Counting() bool { return t.counting }
+
+// StartCreation counts a request, unless somebody has, and opens the root span of its task: in the caller's trace, if parent
+// or ctx belongs to one, else in one of its own. began is when the request was made.
+func (t *Telemetry) StartCreation(ctx context.Context, task *Task, parent Carrier, began time.Time, counted bool) *Creation {
 	c := &Creation{Task: *task, telemetry: t, began: began}
-	c.Admitted = t.gate.admit(ctx, task.CorrelationID, task.Steps)
+	if !counted {
+		c.Admitted = t.gate.admit(ctx, task.CorrelationID, task.Steps)
+	}
 	if sc := parent.context(); sc.IsValid() {
 		ctx = trace.ContextWithRemoteSpanContext(ctx, sc)
 	}
@@ -35,7 +43,9 @@ func (t *Telemetry) StartCreation(ctx context.Context, task *Task, parent Carrie
 	c.ctx, c.span = t.start(ctx, w, of)
 	c.Root = carry(c.span.SpanContext())
 	t.adopt(&c.Task)
-	t.taskRequests.addFor(c.ctx, &c.Task, 1, values{c.Namespace, c.Name})
+	if !counted {
+		t.taskRequests.addFor(c.ctx, &c.Task, 1, values{c.Namespace, c.Name})
+	}
 	return c
 }
 
@@ -48,7 +58,7 @@ func (c *Creation) Stored(now time.Time, existing string) {
 			c.span.SetAttributes(attribute.String("duplicate_of", existing))
 		}
 	}
-	c.span.End(trace.WithTimestamp(now))
+	succeed(c.span, now)
 }
 
 func (c *Creation) initialized(now time.Time) {

@@ -13,6 +13,8 @@ const (
 	LostExpired = "expired"
 	// LostHandedBack: its worker stopped.
 	LostHandedBack = "handed_back"
+	// LostWithdrawn: it was cancelled, resolved or taken back elsewhere, and its worker was told.
+	LostWithdrawn = "withdrawn"
 )
 
 // Batch records a group commit when it begins: how many items it has, and how long its first one waited.

@@ -31,6 +31,7 @@ type Execution struct {
 	handler   trace.Span
 	began     time.Time
 	running   *int64Gauge
+	succeeded bool
 }
 
 // Claim is how a worker came to a step.
@@ -101,31 +102,42 @@ func (e *Execution) Context() context.Context { return e.ctx }
 // Span is the context of the execution's span, for links.
 func (e *Execution) Span() trace.SpanContext { return e.span.SpanContext() }
 
-// Returned records that the handler has returned: its failure's type and message, or empty ones. One whose step was taken
-// away has neither succeeded nor failed; its taken is the reason.
-func (e *Execution) Returned(failureType, message, taken string) {
-	t, now := e.telemetry, time.Now()
+// Succeeded records that the handler returned a result.
+func (e *Execution) Succeeded() {
+	e.succeeded = true
+	e.telemetry.successes.addFor(e.ctx, e.task, 1, values{e.task.Namespace})
+	e.returned("success")
+}
+
+// Failed records that the handler failed, or that there was none.
+func (e *Execution) Failed(errorType, message string) {
+	e.handler.SetAttributes(attribute.String("error.type", errorType))
+	e.handler.SetStatus(codes.Error, message)
+	e.span.SetStatus(codes.Error, errorType)
+	e.telemetry.failures.addFor(e.ctx, e.task, 1, values{e.task.Namespace, errorType})
+	e.returned("error")
+}
+
+func (e *Execution) returned(result string) {
+	now := time.Now()
 	e.running.add(-1)
-	result := "success"
-	switch {
-	case taken != "":
-		e.handler.SetStatus(codes.Error, taken)
-		e.span.SetStatus(codes.Error, taken)
-		t.lost.add(e.ctx, 1, values{taken})
+	e.telemetry.execution.recordFor(e.ctx, e.task, now.Sub(e.began), values{e.task.Namespace, result})
+	if e.succeeded {
+		succeed(e.handler, now)
+	} else {
 		e.handler.End(trace.WithTimestamp(now))
-		return
-	case failureType != "":
-		result = "error"
-		e.handler.SetAttributes(attribute.String("error.type", failureType))
-		e.handler.SetStatus(codes.Error, message)
-		e.span.SetStatus(codes.Error, failureType)
-		t.failures.addFor(e.ctx, e.task, 1, values{e.task.Namespace, failureType})
-	default:
-		e.handler.SetStatus(codes.Ok, "")
-		t.successes.addFor(e.ctx, e.task, 1, values{e.task.Namespace})
 	}
-	t.execution.recordFor(e.ctx, e.task, now.Sub(e.began), values{e.task.Namespace, result})
-	e.handler.End(trace.WithTimestamp(now))
+}
+
+// Taken records that the step was taken from its worker, for one of the reasons above, and ends the execution: it has neither
+// succeeded nor failed.
+func (e *Execution) Taken(reason string) {
+	e.running.add(-1)
+	e.telemetry.lost.add(e.ctx, 1, values{reason})
+	for _, span := range []trace.Span{e.handler, e.span} {
+		span.SetStatus(codes.Error, reason)
+		span.End()
+	}
 }
 
 // Submitted records that the result is stored, and ends the execution.
@@ -133,22 +145,23 @@ func (e *Execution) Submitted(took time.Duration) {
 	v := values{e.task.Namespace, "completion"}
 	e.telemetry.submitted.addFor(e.ctx, e.task, 1, v)
 	e.telemetry.submission.recordFor(e.ctx, e.task, took, v)
-	e.End(nil)
+	if e.succeeded {
+		e.span.SetStatus(codes.Ok, "")
+	}
+	e.span.End()
 }
 
-// Stale counts a result that came too late.
+// Stale records a result that came too late, and ends the execution.
 func (e *Execution) Stale() {
 	e.telemetry.stale.add(e.ctx, 1, values{e.task.Namespace})
 	e.span.SetAttributes(attribute.Bool("stale", true))
-	e.End(nil)
+	e.span.End()
 }
 
-// End ends an execution whose result was not submitted; err says why, nil where nothing failed.
-func (e *Execution) End(err error) {
-	if err != nil {
-		e.telemetry.failures.addFor(e.ctx, e.task, 1, values{e.task.Namespace, "database_error"})
-		e.span.SetStatus(codes.Error, err.Error())
-	}
+// NotSubmitted records that the result could not be stored, and ends the execution.
+func (e *Execution) NotSubmitted(err error) {
+	e.telemetry.failures.addFor(e.ctx, e.task, 1, values{e.task.Namespace, "database_error"})
+	e.span.SetStatus(codes.Error, err.Error())
 	e.span.End()
 }
 

@@ -11,9 +11,10 @@ import (
 
 // Pass is what one transaction of the orchestrator did, with the times at which its stages ended.
 type Pass struct {
-	// Began is when the transaction began, Loaded when it held its rows, Decided when the rules had been asked, Written when
-	// the statements were done.
-	Began, Loaded, Decided, Written time.Time
+	// Committer names the kind of transaction: advance or operate.
+	Committer string
+	// Began is when the transaction began, Loaded when it held its rows, Decided when the rules had been asked.
+	Began, Loaded, Decided time.Time
 	// Progress has an entry for each task that moved.
 	Progress []Progress
 	// Archived are the jobs settled, by queue.
@@ -25,16 +26,26 @@ type Progress struct {
 	Task
 	// Creation is open where the pass took up a task that nobody has traced yet.
 	Creation *Creation
+	// Received are the jobs that brought the pass its news through the orchestrators' queue.
+	Received []Arrival
 	// Results are those that counted.
 	Results []Result
 	// Dispatched are the steps that became ready.
 	Dispatched []Ready
 	// Path are the states that the task went through, the first one it had before.
 	Path []string
+	// Life is how long ago the task was to start.
+	Life time.Duration
 	// Final is the state in which the task came to rest; empty where it goes on.
 	Final string
 	// Failure says why a task that ended in error did.
 	Failure string
+}
+
+// Arrival is a job that was fetched.
+type Arrival struct {
+	Queue, Kind string
+	Waited      time.Duration
 }
 
 // Result is a step result that was processed.
@@ -60,18 +71,21 @@ type Ready struct {
 }
 
 // Passed records a pass after its commit.
-func (t *Telemetry) Passed(ctx context.Context, committer string, pass *Pass, committed time.Time) {
+func (t *Telemetry) Passed(ctx context.Context, pass *Pass, committed time.Time) {
+	if t == nil || len(pass.Progress)+len(pass.Archived) == 0 {
+		return
+	}
 	sent := make(map[string]bool)
 	var items []trace.Span
-	commit := t.startCommit(ctx, committer, pass)
+	commit := t.startCommit(ctx, pass)
 	for i := range pass.Progress {
 		p := &pass.Progress[i]
 		if p.Creation != nil {
-			p.Creation.initialized(committed)
-			p.Creation.span.SetAttributes(p.attributes()...)
-			p.Creation.span.End(trace.WithTimestamp(committed))
+			p.Creation.Stored(committed, "")
 		}
-		t.adopt(&p.Task)
+		for _, a := range p.Received {
+			t.Received(ctx, &p.Task, a.Queue, a.Kind, a.Waited)
+		}
 		items = append(items, t.results(ctx, p, pass, committed, commit, sent)...)
 		items = append(items, t.dispatched(ctx, p, pass, committed, commit, sent)...)
 		items = append(items, t.finalized(ctx, p, pass, committed, commit)...)
@@ -92,16 +106,17 @@ func (t *Telemetry) Passed(ctx context.Context, committer string, pass *Pass, co
 
 // startCommit opens the span of the transaction, which is shared by its tasks and so in none of their traces. There is none
 // where none of the tasks is sampled.
-func (t *Telemetry) startCommit(ctx context.Context, committer string, pass *Pass) trace.Span {
+func (t *Telemetry) startCommit(ctx context.Context, pass *Pass) trace.Span {
 	for i := range pass.Progress {
-		if pass.Progress[i].Root.context().IsSampled() {
+		t.adopt(&pass.Progress[i].Task)
+		if t.tracing && pass.Progress[i].root.IsSampled() {
 			_, span := t.tracer.Start(ctx, spanCommit, trace.WithNewRoot(), trace.WithTimestamp(pass.Began),
-				trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.String("committer", committer),
+				trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.String("committer", pass.Committer),
 					attribute.Int("commit.tasks", len(pass.Progress))))
 			return span
 		}
 	}
-	return trace.SpanFromContext(context.Background())
+	return noSpan
 }
 
 // maxItems bounds the links of a commit: the SDK's own limit.
@@ -112,7 +127,7 @@ func endCommit(commit trace.Span, items []trace.Span, committed time.Time) {
 		for _, item := range items[:min(len(items), maxItems)] {
 			commit.AddLink(trace.Link{SpanContext: item.SpanContext()})
 		}
-		commit.End(trace.WithTimestamp(committed))
+		succeed(commit, committed)
 	}
 }
 
@@ -157,7 +172,7 @@ func (t *Telemetry) results(
 			t.archived.add(ctx, 1, values{r.Queue})
 			sent[r.Queue] = true
 		}
-		span.End(trace.WithTimestamp(committed))
+		succeed(span, committed)
 		spans = append(spans, span)
 	}
 	return spans
@@ -186,7 +201,7 @@ func (t *Telemetry) dispatched(
 		}
 		sent[d.Queue] = true
 	}
-	span.End(trace.WithTimestamp(committed))
+	succeed(span, committed)
 	return []trace.Span{span}
 }
 
@@ -218,9 +233,6 @@ func (t *Telemetry) finalized(ctx context.Context, p *Progress, pass *Pass, comm
 		t.within(ctx, spanDecision, pass.Loaded, pass.Decided, func() []attribute.KeyValue {
 			return append(p.attributes(), attribute.String("final_state", p.Final))
 		})
-		if p.Final == finalError {
-			span.SetStatus(codes.Error, p.Failure)
-		}
 	}
 	v := values{p.Namespace, p.Task.Name}
 	switch p.Final {
@@ -230,7 +242,12 @@ func (t *Telemetry) finalized(ctx context.Context, p *Progress, pass *Pass, comm
 		t.taskFailures.addFor(ctx, &p.Task, 1, v)
 	}
 	t.finalization.recordFor(ctx, &p.Task, committed.Sub(pass.Loaded), values{p.Namespace, p.Final})
-	t.taskDuration.record(ctx, milliseconds(p.Age+committed.Sub(pass.Loaded)), values{p.Namespace, p.Task.Name, p.Final})
-	span.End(trace.WithTimestamp(committed))
+	t.taskDuration.record(ctx, milliseconds(p.Life+committed.Sub(pass.Loaded)), values{p.Namespace, p.Task.Name, p.Final})
+	if p.Final == finalError {
+		span.SetStatus(codes.Error, p.Failure)
+		span.End(trace.WithTimestamp(committed))
+	} else {
+		succeed(span, committed)
+	}
 	return []trace.Span{span}
 }

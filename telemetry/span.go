@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -47,9 +48,9 @@ type spanOf struct {
 // underRoot starts a span that stands right under the root of its task, whichever process that ran in: the root was exported
 // when the task was stored, so no crash leaves its children without it. A task that is too old has a new trace.
 func (t *Telemetry) underRoot(ctx context.Context, task *Task, of *spanOf) (context.Context, trace.Span) {
-	root := task.Root.context()
-	if !root.IsValid() {
-		root = t.lostRoot(task)
+	root := task.root
+	if !root.IsValid() { // the task was taken up by a process without telemetry
+		return t.start(ctx, wanted{trace: TraceID(task.ID), span: of.id}, of, trace.WithNewRoot())
 	}
 	if n := period(task.Age, t.maxAge); n > 0 {
 		sampled := root.IsSampled()
@@ -60,15 +61,14 @@ func (t *Telemetry) underRoot(ctx context.Context, task *Task, of *spanOf) (cont
 	return t.start(trace.ContextWithRemoteSpanContext(ctx, root), wanted{span: of.id}, of)
 }
 
-// lostRoot stands in for a root that nobody stored: processes without telemetry created the task and took it up.
-func (*Telemetry) lostRoot(task *Task) trace.SpanContext {
-	return trace.NewSpanContext(trace.SpanContextConfig{
-		TraceID: TraceID(task.ID), SpanID: rootSpanID(task.ID), TraceFlags: trace.FlagsSampled, Remote: true,
-	})
-}
+// noSpan is that of a process that does not trace.
+var noSpan = trace.SpanFromContext(context.Background())
 
 // start starts a span, and leaves none of what was wanted of it in the context.
 func (t *Telemetry) start(ctx context.Context, w wanted, of *spanOf, options ...trace.SpanStartOption) (context.Context, trace.Span) {
+	if !t.tracing {
+		return ctx, noSpan
+	}
 	options = append(options, trace.WithTimestamp(of.began), trace.WithSpanKind(of.kind))
 	if len(of.links) > 0 {
 		options = append(options, trace.WithLinks(of.links...))
@@ -83,16 +83,25 @@ func (t *Telemetry) start(ctx context.Context, w wanted, of *spanOf, options ...
 
 // within adds a span of the same goroutine that is over already.
 func (t *Telemetry) within(ctx context.Context, name string, began, ended time.Time, attributes func() []attribute.KeyValue) {
+	if !t.tracing {
+		return
+	}
 	_, span := t.tracer.Start(ctx, name, trace.WithTimestamp(began))
 	if span.IsRecording() {
 		span.SetAttributes(attributes()...)
 	}
-	span.End(trace.WithTimestamp(ended))
+	succeed(span, ended)
+}
+
+// succeed ends a span in which nothing failed.
+func succeed(span trace.Span, at time.Time) {
+	span.SetStatus(codes.Ok, "")
+	span.End(trace.WithTimestamp(at))
 }
 
 // linkTo is a link to a span whose id is derived. It is none where the provider does not derive.
 func (t *Telemetry) linkTo(task *Task, id trace.SpanID, relation string) []trace.Link {
-	root := task.Root.context()
+	root := task.root
 	if !t.derived || !root.IsSampled() {
 		return nil
 	}

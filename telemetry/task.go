@@ -25,6 +25,7 @@ type Task struct {
 
 	telemetry *Telemetry
 	labelled  bool
+	root      trace.SpanContext
 	common    []attribute.KeyValue
 }
 
@@ -33,6 +34,7 @@ func (t *Telemetry) adopt(task *Task) {
 	if task.telemetry == nil {
 		task.telemetry = t
 		task.labelled = task.Admitted && t.gate.labels(task.CorrelationID, task.Steps)
+		task.root = task.Root.context()
 	}
 }
 

@@ -45,7 +45,8 @@ type Telemetry struct {
 	// Gauges are read from the database now and then.
 	Gauges *Gauges
 
-	tracer trace.Tracer
+	tracer            trace.Tracer
+	tracing, counting bool
 	// derived tells that the provider gives spans the ids that [IDs] derives.
 	derived bool
 	gate    *gate
@@ -64,7 +65,7 @@ func New(config *Config) (*Telemetry, error) {
 	if tracers == nil {
 		tracers = tracenoop.NewTracerProvider()
 	}
-	t := &Telemetry{tracer: tracers.Tracer(Scope), maxAge: config.MaxParentAge}
+	t := &Telemetry{tracer: tracers.Tracer(Scope), tracing: config.TracerProvider != nil, counting: config.MeterProvider != nil, maxAge: config.MaxParentAge}
 	if t.maxAge <= 0 {
 		t.maxAge = defaultParentAge
 	}

@@ -119,6 +119,9 @@ func carry(sc trace.SpanContext) Carrier {
 	return Carrier{fields["traceparent"], fields["tracestate"]}
 }
 
+// CarrierOf returns the trace context that code runs in; an empty one where it runs in none.
+func CarrierOf(ctx context.Context) Carrier { return carry(trace.SpanContextFromContext(ctx)) }
+
 // context returns the span context of the fields, as a remote one; an invalid one for what W3C does not allow.
 func (c Carrier) context() trace.SpanContext {
 	if c.Traceparent == "" {

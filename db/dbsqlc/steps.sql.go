@@ -308,7 +308,9 @@ WITH claim AS (
     SELECT c.id, c.transition_no, c.claim_no, 'enqueued', 'in_progress' FROM claimed c WHERE c.was = 'enqueued'
 )
 SELECT c.id, c.task_id, c.name, c.claim_no, c.attempts, c.max_attempts, c.losses, t.template_id, t.correlation_id, t.context,
-       t.traceparent, (CASE WHEN c.attempts > 1 THEN c.failure END)::jsonb AS last_failure
+       t.traceparent, t.tracestate, t.trace_root, t.correlation_label,
+       extract(epoch FROM now() - t.created_at)::float8 AS age_seconds,
+       (CASE WHEN c.attempts > 1 THEN c.failure END)::jsonb AS last_failure
   FROM claimed c
   JOIN tasker.tasks t ON t.id = c.task_id
 `
@@ -322,18 +324,22 @@ type StepClaimManyParams struct {
 }
 
 type StepClaimManyRow struct {
-	ID            uuid.UUID
-	TaskID        uuid.UUID
-	Name          string
-	ClaimNo       int32
-	Attempts      int32
-	MaxAttempts   int32
-	Losses        int32
-	TemplateID    uuid.UUID
-	CorrelationID uuid.UUID
-	Context       json.RawMessage
-	Traceparent   *string
-	LastFailure   json.RawMessage
+	ID               uuid.UUID
+	TaskID           uuid.UUID
+	Name             string
+	ClaimNo          int32
+	Attempts         int32
+	MaxAttempts      int32
+	Losses           int32
+	TemplateID       uuid.UUID
+	CorrelationID    uuid.UUID
+	Context          json.RawMessage
+	Traceparent      *string
+	Tracestate       *string
+	TraceRoot        *string
+	CorrelationLabel *bool
+	AgeSeconds       float64
+	LastFailure      json.RawMessage
 }
 
 // StepClaimMany is the fence: it takes the steps whose dispatch is still the newest, and hands out what their handlers need.
@@ -365,6 +371,10 @@ func (q *Queries) StepClaimMany(ctx context.Context, arg StepClaimManyParams) ([
 			&i.CorrelationID,
 			&i.Context,
 			&i.Traceparent,
+			&i.Tracestate,
+			&i.TraceRoot,
+			&i.CorrelationLabel,
+			&i.AgeSeconds,
 			&i.LastFailure,
 		); err != nil {
 			return nil, err
@@ -704,7 +714,7 @@ func (q *Queries) StepLockTask(ctx context.Context, taskID uuid.UUID) ([]StepLoc
 }
 
 const stepResults = `-- name: StepResults :many
-SELECT w.task_id::uuid AS task_id, s.name, s.result
+SELECT w.task_id::uuid AS task_id, s.name, s.result, s.id, s.claim_no
   FROM (SELECT unnest($1::uuid[]) AS task_id, unnest($2::text[]) AS name) w
   JOIN tasker.steps s ON s.task_id = w.task_id AND s.name = w.name
  WHERE s.state IN ('complete', 'resolved_manually')
@@ -716,9 +726,11 @@ type StepResultsParams struct {
 }
 
 type StepResultsRow struct {
-	TaskID uuid.UUID
-	Name   string
-	Result json.RawMessage
+	TaskID  uuid.UUID
+	Name    string
+	Result  json.RawMessage
+	ID      uuid.UUID
+	ClaimNo int32
 }
 
 // StepResults reads what handlers asked for: results of finished steps of their task, by name.
@@ -731,7 +743,13 @@ func (q *Queries) StepResults(ctx context.Context, arg StepResultsParams) ([]Ste
 	var items []StepResultsRow
 	for rows.Next() {
 		var i StepResultsRow
-		if err := rows.Scan(&i.TaskID, &i.Name, &i.Result); err != nil {
+		if err := rows.Scan(
+			&i.TaskID,
+			&i.Name,
+			&i.Result,
+			&i.ID,
+			&i.ClaimNo,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

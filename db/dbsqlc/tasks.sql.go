@@ -58,10 +58,12 @@ const taskApplyMany = `-- name: TaskApplyMany :exec
 WITH change AS (
     SELECT unnest($1::uuid[]) AS id, unnest($2::text[]) AS to_state, unnest($3::integer[]) AS sinks_left,
            unnest($4::integer[]) AS steps_failed, unnest($5::integer[]) AS steps_retrying,
-           unnest($6::integer[]) AS transitions, unnest($7::text[]) AS failure
+           unnest($6::integer[]) AS transitions, unnest($7::text[]) AS failure,
+           unnest($8::text[]) AS trace_root, unnest($9::text[]) AS tracestate,
+           unnest($10::boolean[]) AS counted, unnest($11::boolean[]) AS admitted
 ), logged AS (
     INSERT INTO tasker.task_transitions (task_id, seq, from_state, to_state)
-    SELECT unnest($8::uuid[]), unnest($9::integer[]), unnest($10::text[]), unnest($11::text[])
+    SELECT unnest($12::uuid[]), unnest($13::integer[]), unnest($14::text[]), unnest($15::text[])
 )
 UPDATE tasker.tasks t
    SET state = c.to_state,
@@ -70,6 +72,9 @@ UPDATE tasker.tasks t
        steps_retrying = t.steps_retrying + c.steps_retrying,
        transition_no = t.transition_no + c.transitions,
        failure = CASE WHEN c.failure <> '' THEN c.failure::jsonb WHEN c.to_state = 'error' THEN t.failure END,
+       trace_root = CASE WHEN c.trace_root <> '' THEN c.trace_root ELSE t.trace_root END,
+       tracestate = CASE WHEN c.tracestate <> '' THEN c.tracestate ELSE t.tracestate END,
+       correlation_label = CASE WHEN c.counted THEN c.admitted ELSE t.correlation_label END,
        started_at = coalesce(t.started_at, now()),
        finished_at = CASE WHEN c.to_state IN ('complete', 'error', 'cancelled', 'resolved_manually')
                           THEN CASE WHEN t.state = c.to_state THEN t.finished_at ELSE now() END END,
@@ -86,6 +91,10 @@ type TaskApplyManyParams struct {
 	StepsRetrying []int32
 	Transitions   []int32
 	Failure       []string
+	TraceRoot     []string
+	Tracestate    []string
+	Counted       []bool
+	Admitted      []bool
 	LogTaskID     []uuid.UUID
 	LogSeq        []int32
 	LogFrom       []string
@@ -103,6 +112,10 @@ func (q *Queries) TaskApplyMany(ctx context.Context, arg TaskApplyManyParams) er
 		arg.StepsRetrying,
 		arg.Transitions,
 		arg.Failure,
+		arg.TraceRoot,
+		arg.Tracestate,
+		arg.Counted,
+		arg.Admitted,
 		arg.LogTaskID,
 		arg.LogSeq,
 		arg.LogFrom,
@@ -169,7 +182,10 @@ func (q *Queries) TaskDueMany(ctx context.Context, max int32) (int64, error) {
 
 const taskLockMany = `-- name: TaskLockMany :many
 SELECT id, template_id, state, priority, sinks_left, steps_failed, steps_retrying, transition_no,
-       (CASE WHEN state = 'pending' THEN context END)::jsonb AS context, now()::timestamptz AS locked_at
+       (CASE WHEN state = 'pending' THEN context END)::jsonb AS context, now()::timestamptz AS locked_at,
+       correlation_id, traceparent, tracestate, trace_root, correlation_label,
+       extract(epoch FROM now() - created_at)::float8 AS age_seconds,
+       extract(epoch FROM now() - greatest(run_at, created_at))::float8 AS life_seconds
   FROM tasker.tasks
  WHERE id = ANY ($1::uuid[])
  ORDER BY id
@@ -177,20 +193,27 @@ SELECT id, template_id, state, priority, sinks_left, steps_failed, steps_retryin
 `
 
 type TaskLockManyRow struct {
-	ID            uuid.UUID
-	TemplateID    uuid.UUID
-	State         string
-	Priority      int16
-	SinksLeft     int32
-	StepsFailed   int32
-	StepsRetrying int32
-	TransitionNo  int32
-	Context       json.RawMessage
-	LockedAt      time.Time
+	ID               uuid.UUID
+	TemplateID       uuid.UUID
+	State            string
+	Priority         int16
+	SinksLeft        int32
+	StepsFailed      int32
+	StepsRetrying    int32
+	TransitionNo     int32
+	Context          json.RawMessage
+	LockedAt         time.Time
+	CorrelationID    uuid.UUID
+	Traceparent      *string
+	Tracestate       *string
+	TraceRoot        *string
+	CorrelationLabel *bool
+	AgeSeconds       float64
+	LifeSeconds      float64
 }
 
 // TaskLockMany takes the rows that an advance decides about, in the one lock order: tasks by id, then steps by id.
-// The context is read only where it is needed: to expand a task.
+// The context is read only where it is needed: to expand a task. Its life counts from when it was to start.
 func (q *Queries) TaskLockMany(ctx context.Context, ids []uuid.UUID) ([]TaskLockManyRow, error) {
 	rows, err := q.db.Query(ctx, taskLockMany, ids)
 	if err != nil {
@@ -211,6 +234,13 @@ func (q *Queries) TaskLockMany(ctx context.Context, ids []uuid.UUID) ([]TaskLock
 			&i.TransitionNo,
 			&i.Context,
 			&i.LockedAt,
+			&i.CorrelationID,
+			&i.Traceparent,
+			&i.Tracestate,
+			&i.TraceRoot,
+			&i.CorrelationLabel,
+			&i.AgeSeconds,
+			&i.LifeSeconds,
 		); err != nil {
 			return nil, err
 		}

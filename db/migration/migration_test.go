@@ -2,6 +2,7 @@ package migration_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -204,7 +205,7 @@ func TestASchemaOfAnotherVersionIsRefusedByNameOfBoth(t *testing.T) {
 	var mismatch *db.SchemaError
 	require.ErrorAs(t, migration.Up(t.Context(), pool, nil), &mismatch)
 	require.Equal(t, &db.SchemaError{Have: 99, Need: db.SchemaVersion}, mismatch)
-	require.ErrorContains(t, mismatch, "newer than this binary's 1: run a newer tasker")
+	require.ErrorContains(t, mismatch, fmt.Sprintf("newer than this binary's %d: run a newer tasker", db.SchemaVersion))
 	require.Equal(t, before, slices.Concat(objects(t, pool, "tasker"), objects(t, pool, "public")))
 	_, err = client.Create(t.Context(), tasker.Request{Namespace: "a", Name: "b"})
 	require.True(t, tasker.IsSchemaMismatch(err))
