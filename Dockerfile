@@ -6,7 +6,8 @@ COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod go mod download
 COPY . .
 ARG VERSION=
-RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+ENV GOCACHE=/go/cache
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/go/cache \
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w${VERSION:+ -X main.version=${VERSION}}" -o /out/tasker ./cmd/tasker
 
 FROM gcr.io/distroless/static-debian12:nonroot

@@ -149,10 +149,16 @@ func (r *refusal) mapping(values []*ast.MappingValueNode, depth int) {
 			r.add(v.Key, fmt.Sprintf("key %q is given twice", key))
 		}
 		seen[key] = true
+		if _, fraction := v.Value.(*ast.FloatNode); fraction && wholeNumbers[key] {
+			r.add(v.Value, fmt.Sprintf("%s must be a whole number", key))
+		}
 		r.walk(v.Key, depth)
 		r.walk(v.Value, depth+1)
 	}
 }
+
+// wholeNumbers are the fields whose fractions the decoder would drop without a word.
+var wholeNumbers = map[string]bool{"max_attempts": true, "backoff_base_ms": true, "max_backoff_ms": true}
 
 func (r *refusal) add(node ast.Node, message string) {
 	position := node.GetToken().Position

@@ -66,6 +66,7 @@ func TestWhatATemplateMayNotBeIsRefusedAtItsPlace(t *testing.T) {
 		"a mapping for steps":          {"steps: {a: 1}\n", "1:8: mapping was used where sequence is expected"},
 		"a word for a step":            {"steps:\n  - pay\n", "2:5: string was used where mapping is expected"},
 		"a word for a number":          {strings.Replace(valid, "pay,", "pay, timeout_seconds: soon,", 1), "5:34: string was used where number is expected"},
+		"a fraction of an attempt":     {strings.Replace(valid, "pay,", "pay, retry: {max_attempts: 1.5},", 1), "5:39: max_attempts must be a whole number"},
 		"a word for yes or no":         {strings.Replace(valid, "pay,", "pay, retry: {retryable: maybe},", 1), "5:36: string was used where bool is expected"},
 		"a quote that does not end":    {"name: \"flow\n", "1:7: could not find end character of double-quoted text"},
 		"a tabulator":                  {"name: a\n\tversion: b\n", "2:1: found character '\t' that cannot start any token"},

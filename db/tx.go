@@ -1,6 +1,7 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,7 +92,8 @@ func again(err error) bool {
 		return true
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		if inCommit && pgErr.Severity != "ERROR" {
+		// Severity alone is in the language of the server.
+		if inCommit && cmp.Or(pgErr.SeverityUnlocalized, pgErr.Severity) != "ERROR" {
 			return true
 		}
 		return retryable[pgErr.Code]

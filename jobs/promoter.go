@@ -169,7 +169,17 @@ func (p *promoter) reap(ctx context.Context) {
 	}
 }
 
+// sweep takes slice after slice until it has seen what there is, or enough for one look.
 func (p *promoter) sweep(ctx context.Context) {
+	const slices = 20
+	for range slices {
+		if !p.sweepSlice(ctx) || p.cursor == (orchestration.SweepCursor{}) {
+			return
+		}
+	}
+}
+
+func (p *promoter) sweepSlice(ctx context.Context) (ok bool) {
 	r := p.runner
 	var effects *orchestration.Effects
 	var done orchestration.Repaired
@@ -181,7 +191,7 @@ func (p *promoter) sweep(ctx context.Context) {
 	})
 	if err != nil {
 		r.logger.WarnContext(ctx, "sweep", slog.Any("error", err))
-		return
+		return false
 	}
 	p.cursor = cursor
 	r.After(ctx, effects)
@@ -189,4 +199,5 @@ func (p *promoter) sweep(ctx context.Context) {
 		r.telemetry.Repaired(ctx, done.Steps, done.Tasks, done.Jobs)
 		r.logger.InfoContext(ctx, "repaired", slog.Int("steps", done.Steps), slog.Int("tasks", done.Tasks), slog.Int("jobs", done.Jobs))
 	}
+	return true
 }

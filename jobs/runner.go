@@ -31,7 +31,7 @@ type Config struct {
 	// ID names this process in leases, attempts and River; unique among live processes.
 	ID string
 	// Pool is the caller's; the runner makes pools of its own from its configuration.
-	Pool *pgxpool.Pool
+	Pool   *pgxpool.Pool
 	Engine *orchestration.Engine
 	// Orchestrate makes this process advance tasks.
 	Orchestrate bool

@@ -50,9 +50,6 @@ func (t *Telemetry) ExportFailed(ctx context.Context, signal string) {
 	t.exportFailures.add(ctx, 1, values{signal})
 }
 
-// LabelsSpent tells whether no further task gets a correlation label in this process.
-func (t *Telemetry) LabelsSpent() bool { return t.gate.spent() }
-
 func outcome(err error) string {
 	if err != nil {
 		return "error"

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -48,22 +49,26 @@ const (
 type gate struct {
 	mode      LabelMode
 	decisions *counter
+	logger    *slog.Logger
 
 	mu     sync.Mutex
 	budget int
 	tokens float64
 	filled time.Time
+	spent  sync.Once
 	// passed are the tasks that this process labels: it has a budget of its own for what others admitted.
 	passed map[uuid.UUID]bool
 }
 
-func newGate(mode LabelMode, budget int, decisions *counter) *gate {
-	if budget <= 0 {
-		budget = defaultBudget
+func newGate(config *Config, decisions *counter) *gate {
+	g := &gate{
+		mode: config.CorrelationLabel, decisions: decisions, logger: config.Logger, budget: config.CorrelationBudget,
+		tokens: admissionBurst, filled: time.Now(), passed: make(map[uuid.UUID]bool),
 	}
-	return &gate{
-		mode: mode, decisions: decisions, budget: budget, tokens: admissionBurst, filled: time.Now(), passed: make(map[uuid.UUID]bool),
+	if g.budget <= 0 {
+		g.budget = defaultBudget
 	}
+	return g
 }
 
 // admit decides about a new task that will have the given number of steps.
@@ -96,7 +101,11 @@ func (g *gate) spend(correlation uuid.UUID, steps int, fresh bool) bool {
 	if passes, known := g.passed[correlation]; known {
 		return passes
 	}
-	passes := g.budget > steps && (!fresh || g.take())
+	if g.budget <= steps {
+		g.spent.Do(g.warn)
+		return false
+	}
+	passes := !fresh || g.take()
 	if passes {
 		g.budget -= 1 + steps
 		g.passed[correlation] = true
@@ -116,9 +125,10 @@ func (g *gate) take() bool {
 	return true
 }
 
-// spent tells whether no task will be admitted any more.
-func (g *gate) spent() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.mode == LabelBounded && g.budget <= 1
+// warn says once that the budget is spent.
+func (g *gate) warn() {
+	if g.logger != nil {
+		g.logger.Warn("the budget of correlation_id labels is spent: further tasks are counted without, " + //nolint:noctx // of no task
+			"and found by trace and log; telemetry.metrics.correlation_id_budget sets it")
+	}
 }

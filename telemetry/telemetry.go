@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -26,6 +27,8 @@ type Config struct {
 	// CorrelationBudget is how many label sets LabelBounded may add to one instrument in the life of this process; a task
 	// takes one and one for each of its steps. Default 4000. The provider's cardinality limit must lie above it.
 	CorrelationBudget int
+	// Logger is told when the budget is spent. Nil: nobody is.
+	Logger *slog.Logger
 	// MaxParentAge is how old a task may be for its spans to stand in the trace it began with. Later ones stand in a trace of
 	// their own, linked to the first: backends neither keep traces for ever nor show long ones well. Default one hour.
 	MaxParentAge time.Duration
@@ -65,7 +68,9 @@ func New(config *Config) (*Telemetry, error) {
 	if tracers == nil {
 		tracers = tracenoop.NewTracerProvider()
 	}
-	t := &Telemetry{tracer: tracers.Tracer(Scope), tracing: config.TracerProvider != nil, counting: config.MeterProvider != nil, maxAge: config.MaxParentAge}
+	_, untraced := tracers.(tracenoop.TracerProvider)
+	_, uncounted := meters.(metricnoop.MeterProvider)
+	t := &Telemetry{tracer: tracers.Tracer(Scope), tracing: !untraced, counting: !uncounted, maxAge: config.MaxParentAge}
 	if t.maxAge <= 0 {
 		t.maxAge = defaultParentAge
 	}
@@ -80,7 +85,7 @@ func New(config *Config) (*Telemetry, error) {
 	if unused := f.unused(); len(unused) > 0 {
 		return nil, fmt.Errorf("make instruments: nothing records %s", strings.Join(unused, ", "))
 	}
-	t.gate = newGate(config.CorrelationLabel, config.CorrelationBudget, t.correlationLabels)
+	t.gate = newGate(config, t.correlationLabels)
 	return t, nil
 }
 

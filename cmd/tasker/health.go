@@ -23,6 +23,8 @@ type status struct {
 	pool atomic.Pointer[pgxpool.Pool]
 	ui   atomic.Pointer[http.Handler]
 	stop context.CancelFunc
+	// metrics is nil where they are not read here.
+	metrics http.Handler
 }
 
 // up makes the process ready.
@@ -55,6 +57,9 @@ func (s *status) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health/live", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "live") })
 	mux.HandleFunc("GET /health/ready", s.ready)
+	if s.metrics != nil {
+		mux.Handle("GET /metrics", s.metrics)
+	}
 	mux.HandleFunc(uiPrefix+"/", func(w http.ResponseWriter, r *http.Request) {
 		ui := s.ui.Load()
 		if ui == nil {

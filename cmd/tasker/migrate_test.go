@@ -22,10 +22,10 @@ func TestSchemasComeAndGo(t *testing.T) {
 	t.Parallel()
 	url := dbtest.EmptyURL(t)
 	s := newShell(t, url)
-	require.Regexp(t, `^tasker +version 0 of 1\nriver +version 0 in schema "public"`, s.ok("migrate", "status"))
+	require.Regexp(t, `^tasker +version 0 of 2\nriver +version 0 in schema "public"`, s.ok("migrate", "status"))
 	require.Contains(t, s.fails(exitUnreachable, "task", "list"), "the database has no Tasker schema: run `tasker migrate up`")
 	up := s.ok("migrate", "up")
-	require.Regexp(t, `^tasker +version 1 of 1\nriver +version [1-9]\d* in schema "public", lean true\n$`, up)
+	require.Regexp(t, `^tasker +version 2 of 2\nriver +version [1-9]\d* in schema "public", lean true\n$`, up)
 	require.Equal(t, up, s.ok("migrate", "up"), "once more changes nothing")
 	require.Equal(t, up, s.ok("migrate", "status"))
 	var status migration.Status
@@ -35,7 +35,7 @@ func TestSchemasComeAndGo(t *testing.T) {
 
 	require.Contains(t, s.fails(exitUsage, "migrate", "down"), "this deletes every task and template: give --yes")
 	require.True(t, ask[bool](t, url, schemaExists, "tasker.tasks"))
-	require.Contains(t, s.ok("migrate", "down", "--yes"), "version 0 of 1")
+	require.Contains(t, s.ok("migrate", "down", "--yes"), "version 0 of 2")
 	require.False(t, ask[bool](t, url, schemaExists, "tasker.tasks"))
 	require.True(t, ask[bool](t, url, schemaExists, "river_job"), "River's tables may hold other jobs")
 	s.ok("migrate", "up")
@@ -76,7 +76,7 @@ func TestASchemaOfANewerTaskerIsLeftAlone(t *testing.T) {
 	url := dbtest.URL(t)
 	alter(t, url, "INSERT INTO tasker.migrations (version_id, is_applied) VALUES (99, true)")
 	s := newShell(t, url)
-	const newer = "the database has Tasker schema version 99, newer than this binary's 1: run a newer tasker"
+	const newer = "the database has Tasker schema version 99, newer than this binary's 2: run a newer tasker"
 	for _, args := range [][]string{
 		{"serve", "--listen", ""}, {"serve", "--listen", "", "--migrate=false"}, {"migrate", "up"}, {"task", "list"},
 	} {

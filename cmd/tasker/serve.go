@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -20,6 +21,9 @@ import (
 	"github.com/tasker-systems/tasker-go/db/migration"
 	"github.com/tasker-systems/tasker-go/examples/reference"
 	"github.com/tasker-systems/tasker-go/internal/embeddedpg"
+	"github.com/tasker-systems/tasker-go/telemetry"
+	"github.com/tasker-systems/tasker-go/telemetry/pgxtrace"
+	"github.com/tasker-systems/tasker-go/telemetry/setup"
 )
 
 // serveFlags are what `tasker serve` can be told.
@@ -32,6 +36,9 @@ type serveFlags struct {
 	binDir      string
 	riverSchema string
 	leanRiver   bool
+	leanSet     bool
+	configDir   string
+	tracer      *pgxtrace.Tracer
 	migrate     bool
 	templates   string
 	environment string
@@ -39,6 +46,8 @@ type serveFlags struct {
 	logFormat   string
 	logLevel    string
 	id          string
+	pollOnly    bool
+	stopGrace   time.Duration
 }
 
 func newServe(g *globals) *cobra.Command {
@@ -67,6 +76,11 @@ func newServe(g *globals) *cobra.Command {
 	flags.StringVar(&f.profile, "profile", env("TASKER_PROFILE", "default"), "recovery times: default (15 s leases) or fast (2 s)")
 	flags.StringVar(&f.logFormat, "log-format", env("TASKER_LOG_FORMAT", "text"), "text or json")
 	flags.StringVar(&f.logLevel, "log-level", env("TASKER_LOG_LEVEL", "info"), "debug, info, warn or error")
+	flags.StringVar(&f.configDir, "config", env("TASKER_CONFIG", "config/tasker"),
+		"folder of the configuration: base/telemetry.toml and environments/NAME/telemetry.toml")
+	flags.BoolVar(&f.pollOnly, "poll-only", false,
+		"do without LISTEN and NOTIFY, for PgBouncer in transaction mode (with default_query_exec_mode=exec in the URL)")
+	flags.DurationVar(&f.stopGrace, "stop-grace", 8*time.Second, "how long running steps may take to finish when the process stops")
 	flags.StringVar(&f.id, "id", "", "name of this process; default: host name and a random part")
 	return cmd
 }
@@ -81,12 +95,19 @@ func env(name, otherwise string) string {
 // run starts everything in order, and ends it in the reverse one.
 func (f *serveFlags) run(cmd *cobra.Command) error {
 	ctx := cmd.Context()
+	f.leanSet = cmd.Flags().Changed("lean-river")
 	config, err := f.config()
 	if err != nil {
 		return err
 	}
+	watch, err := f.watch(ctx, config)
+	if err != nil {
+		return err
+	}
+	// Where the start fails. Else the end comes earlier: after the work, and before the connections are closed.
+	defer watch.Shutdown(context.WithoutCancel(ctx))
 	slog.SetDefault(config.Logger)
-	status := &status{}
+	status := &status{metrics: watch.MetricsHandler()}
 	stopHTTP, address, err := f.serveHTTP(ctx, status)
 	if err != nil {
 		return err
@@ -102,6 +123,7 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		return started(ctx, err)
 	}
 	defer pool.Close()
+	defer watch.Shutdown(context.WithoutCancel(ctx))
 	client, err := tasker.NewClient(pool, config)
 	if err != nil {
 		return usageError{err}
@@ -112,7 +134,7 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if err := status.up(pool, client, config.Logger); err != nil {
 		return errors.Join(err, client.Stop(context.WithoutCancel(ctx)))
 	}
-	f.welcome(cmd, config, address)
+	f.welcome(cmd, config, address, f.shown(url))
 	<-ctx.Done()
 	status.down()
 	fmt.Fprintln(cmd.ErrOrStderr(), "stopping: running steps get", config.StopGrace, "to finish; a second signal exits at once")
@@ -120,6 +142,33 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		return fmt.Errorf("stop: %w", err)
 	}
 	return nil
+}
+
+// watch starts metrics, traces and logs as the telemetry configuration says, and has the client use them.
+func (f *serveFlags) watch(ctx context.Context, config *tasker.Config) (*setup.Providers, error) {
+	settings, err := setup.Load(f.configDir, f.environment, os.Getenv)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("telemetry: %w", err)}
+	}
+	providers, err := setup.Start(ctx, settings, config.Logger)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("telemetry: %w", err)}
+	}
+	config.Logger = slog.New(providers.LogHandler(config.Logger.Handler()))
+	config.Telemetry = providers.TelemetryConfig()
+	own, err := telemetry.New(config.Telemetry)
+	if err != nil {
+		return nil, fmt.Errorf("telemetry: %w", err)
+	}
+	providers.OnExportFailure(func(signal string) { own.ExportFailed(context.WithoutCancel(ctx), signal) })
+	f.tracer = pgxtrace.New(own.Database, &pgxtrace.Config{Pool: "client"})
+	level := slog.LevelDebug
+	if settings.Exports() {
+		level = slog.LevelInfo
+	}
+	config.Logger.Log(ctx, level, "telemetry", slog.Bool("opentelemetry_enabled", settings.Exports()),
+		slog.String("service_name", settings.ServiceName), slog.String("environment", settings.Environment))
+	return providers, nil
 }
 
 // started makes an end that was asked for during the start a success, as it is later on.
@@ -141,7 +190,7 @@ func (f *serveFlags) config() (*tasker.Config, error) {
 	}
 	config := &tasker.Config{
 		ID: f.id, Logger: logger, Environment: f.environment, Handlers: handlers(),
-		StopGrace: 8 * time.Second, Namespaces: make(map[string]tasker.NamespaceConfig),
+		StopGrace: f.stopGrace, PollOnly: f.pollOnly, Namespaces: make(map[string]tasker.NamespaceConfig),
 	}
 	switch f.profile {
 	case "default":
@@ -242,6 +291,7 @@ func (f *serveFlags) open(ctx context.Context, url string, logger *slog.Logger) 
 	if err != nil {
 		return nil, usageError{fmt.Errorf("read DATABASE_URL: %w", err)}
 	}
+	pgxtrace.Attach(config, f.tracer)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errDatabase, err)
@@ -278,7 +328,7 @@ func (f *serveFlags) prepare(ctx context.Context, pool *pgxpool.Pool) error {
 		return nil
 	}
 	config := &migration.Config{RiverSchema: f.riverSchema}
-	if f.leanRiver {
+	if f.leanSet {
 		config.LeanRiver = &f.leanRiver
 	}
 	if err := migration.Up(ctx, pool, config); err != nil {
@@ -287,21 +337,40 @@ func (f *serveFlags) prepare(ctx context.Context, pool *pgxpool.Pool) error {
 	return nil
 }
 
-func (f *serveFlags) welcome(cmd *cobra.Command, config *tasker.Config, address string) {
+// shown is how a person reaches the database: a URL that was given may hold a password.
+func (f *serveFlags) shown(url string) string {
+	if f.databaseURL != "" {
+		return "$DATABASE_URL"
+	}
+	return url
+}
+
+// invocation is how this program was started.
+func invocation() string {
+	if path, err := os.Executable(); err == nil && strings.Contains(path, "go-build") {
+		return "go run ./cmd/tasker"
+	}
+	return os.Args[0]
+}
+
+func (f *serveFlags) welcome(cmd *cobra.Command, config *tasker.Config, address, database string) {
 	w := cmd.ErrOrStderr()
 	fmt.Fprintf(w, "✓ tasker %s   role %s, %d templates\n", version, f.role, len(config.Templates))
 	if len(config.Namespaces) > 0 {
 		fmt.Fprintf(w, "✓ worker         %d slots each in %v\n", f.workers, slices.Sorted(maps.Keys(config.Namespaces)))
 	}
 	if address != "" {
-		fmt.Fprintf(w, "\n  River UI   http://%s/riverui/\n  Health     http://%s/health/ready\n", address, address)
+		fmt.Fprintf(w, "\n  River UI   http://%[1]s/riverui/\n  Health     http://%[1]s/health/ready\n  Metrics    http://%[1]s/metrics\n", address)
 	}
-	fmt.Fprint(w, `
+	fmt.Fprintf(w, `
   Next, in another terminal of this folder:
-    go run ./cmd/tasker task create rust_e2e_linear/mathematical_sequence --input '{"even_number":6}' --wait
+    %s task create rust_e2e_linear/mathematical_sequence --input '{"even_number":6}' --wait
+
+  Or in SQL (psql "%s"):
+    SELECT tasker.create_task('rust_e2e_linear', 'mathematical_sequence', '{"even_number":6}');
 
   Press Ctrl-C to stop.
-`)
+`, invocation(), database)
 }
 
 // serveHTTP listens before anything else is up, so that probes get an answer from the beginning.

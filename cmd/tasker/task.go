@@ -270,13 +270,13 @@ func newStep(g *globals) *cobra.Command {
 	resolve := operation(g, "resolve TASK STEP", "Close a step by hand, so that what depends on it goes on", 2,
 		func(ctx context.Context, c *tasker.Client, id uuid.UUID, args []string, by tasker.By) (string, error) {
 			if result == "" {
-				return "goes on: step resolved", c.ResolveStep(ctx, id, args[1], nil, by)
+				return "step resolved", c.ResolveStep(ctx, id, args[1], nil, by)
 			}
 			text, err := readInput(os.Stdin, result)
 			if err != nil {
 				return "", err
 			}
-			return "goes on: step complete", c.ResolveStep(ctx, id, args[1], text, by)
+			return "step complete", c.ResolveStep(ctx, id, args[1], text, by)
 		})
 	resolve.Flags().StringVar(&result, "result", "", "the step's result: JSON, @file or -; without one the step is resolved_manually")
 	retry := operation(g, "retry TASK STEP", "Give a failed step fresh attempts, now", 2,

@@ -228,21 +228,31 @@ func TestChaosS4OrchestratorsKilled(t *testing.T) {
 		"drain", f.drain, "clean", f.clean, "dup", f.dup, "lost", f.lost)
 }
 
+// Everything at once: every process is killed again and again, and the database crashes too.
 func TestChaosS5KillStorm(t *testing.T) {
-	r := newRig(t)
+	r, server := newRigOnServer(t)
 	m := r.mix(50 * time.Millisecond)
-	slots := r.cluster(orchestrator, orchestrator, worker, worker, both)
-	length := pick(8*time.Second, 5*time.Minute)
+	slots := r.cluster(orchestrator, orchestrator, worker, worker, worker)
+	length := pick(10*time.Second, 5*time.Minute)
+	crashes := pick(2, 10)
 	r.during(
-		func() { r.feed(m, 26, pick(40, 400), length*8/10) },
+		func() { r.feed(m, 26, pick(200, 400), length*8/10) },
 		func() {
+			var crashing sync.WaitGroup
+			crashing.Go(func() {
+				for range crashes {
+					rest(t.Context(), length/time.Duration(crashes+1))
+					assert.NoError(t, server.CrashRestart(t.Context()))
+				}
+			})
 			r.storm(slots, monkey{
 				lifeMin: time.Second, lifeMax: 3 * time.Second, gapMin: 200 * time.Millisecond, gapMax: time.Second, most: 300,
 			}, length)
+			crashing.Wait()
 		})
 	f := r.U(pick(40*time.Second, 5*time.Minute))
 	r.calm()
 	require.Positive(t, r.killCount())
-	r.report("S5 kill-storm", "kills", r.killCount(), "tasks", f.tasks, "steps", f.steps, "losses", f.losses, "reruns", f.reruns,
+	r.report("S5 kill-storm", "kills", r.killCount(), "crashes", crashes, "tasks", f.tasks, "steps", f.steps, "losses", f.losses, "reruns", f.reruns,
 		"recover_max", f.recover, "drain", f.drain, "clean", f.clean, "dup", f.dup, "lost", f.lost)
 }
