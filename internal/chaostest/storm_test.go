@@ -251,7 +251,6 @@ func TestChaosS5KillStorm(t *testing.T) {
 			crashing.Wait()
 		})
 	f := r.U(pick(40*time.Second, 5*time.Minute))
-	r.calm()
 	require.Positive(t, r.killCount())
 	r.report("S5 kill-storm", "kills", r.killCount(), "crashes", crashes, "tasks", f.tasks, "steps", f.steps, "losses", f.losses, "reruns", f.reruns,
 		"recover_max", f.recover, "drain", f.drain, "clean", f.clean, "dup", f.dup, "lost", f.lost)
