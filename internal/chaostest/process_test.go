@@ -78,8 +78,11 @@ func runProcess(text string) error {
 	if err != nil {
 		return err
 	}
-	if err := client.Start(ctx); err != nil {
-		return err
+	// As a service does: the database may be on its way.
+	for err = client.Start(ctx); err != nil; err = client.Start(ctx) {
+		if !tasker.IsUnavailable(err) || !rest(ctx, 100*time.Millisecond) {
+			return err
+		}
 	}
 	fmt.Fprintln(os.Stdout, readyLine)
 	<-ctx.Done()
