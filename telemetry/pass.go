@@ -75,6 +75,9 @@ func (t *Telemetry) Passed(ctx context.Context, pass *Pass, committed time.Time)
 	if t == nil || len(pass.Progress)+len(pass.Archived) == 0 {
 		return
 	}
+	for i := range pass.Progress {
+		t.adopt(&pass.Progress[i].Task)
+	}
 	sent := make(map[string]bool)
 	var items []trace.Span
 	commit := t.startCommit(ctx, pass)
@@ -108,7 +111,6 @@ func (t *Telemetry) Passed(ctx context.Context, pass *Pass, committed time.Time)
 // where none of the tasks is sampled.
 func (t *Telemetry) startCommit(ctx context.Context, pass *Pass) trace.Span {
 	for i := range pass.Progress {
-		t.adopt(&pass.Progress[i].Task)
 		if t.tracing && pass.Progress[i].root.IsSampled() {
 			_, span := t.tracer.Start(ctx, spanCommit, trace.WithNewRoot(), trace.WithTimestamp(pass.Began),
 				trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.String("committer", pass.Committer),

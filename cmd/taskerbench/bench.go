@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/tasker-systems/tasker-go"
 	"github.com/tasker-systems/tasker-go/db"
+	"github.com/tasker-systems/tasker-go/telemetry"
 )
 
 // bench runs the workloads and prints a line for each.
@@ -22,37 +21,46 @@ type bench struct {
 	settings
 	pool  *pgxpool.Pool
 	meter *meter
-	table *tabwriter.Writer
+	// watched is what the clients of the running workload record with; nil is nothing.
+	watched *telemetry.Config
 }
 
 func (b *bench) all(ctx context.Context) error {
-	b.table = tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(b.table, "round\tworkload\trate\tlatency\tPG ms/unit\tprocess ms/unit\tcommits/unit\tWAL B/unit")
+	fmt.Printf(header, "round", "workload", "telemetry", "rate", "latency", "PG ms", "process ms", "commits", "WAL B")
 	workloads := []struct {
-		name string
-		run  func(context.Context) (line, error)
+		name    string
+		run     func(context.Context) (line, error)
+		watched bool
 	}{
-		{"R raw River jobs", b.river},
-		{"W1 throughput", b.throughput},
-		{"W2 latency", b.latency},
-		{"W3 1-100-1", b.fan},
-		{"W4 wide join", b.join},
+		{"R raw River jobs", b.river, false},
+		{"W1 throughput", b.throughput, true},
+		{"W2 latency", b.latency, true},
+		{"W3 1-100-1", b.fan, false},
+		{"W4 wide join", b.join, false},
 	}
 	for round := range b.rounds {
 		for _, w := range workloads {
-			l, err := w.run(ctx)
-			if err != nil {
-				return fmt.Errorf("%s: %w", w.name, err)
+			modes := b.telemetry
+			if !w.watched {
+				modes = modes[:1]
 			}
-			fmt.Fprintf(b.table, "%d\t%s\t%s\t%s\t%.3f\t%.3f\t%.3f\t%.0f\n", round+1, w.name, l.rate, l.latency,
-				l.postgres, l.process, l.commits, l.wal)
-			if err := b.table.Flush(); err != nil {
-				return fmt.Errorf("print: %w", err)
+			for _, mode := range modes {
+				l, err := b.with(ctx, mode, w.run)
+				if err != nil {
+					return fmt.Errorf("%s: %w", w.name, err)
+				}
+				fmt.Printf(row, round+1, w.name, mode, l.rate, l.latency, l.postgres, l.process, l.commits, l.wal)
 			}
 		}
 	}
 	return nil
 }
+
+// The last four columns are for one unit: a step, or a job of River's.
+const (
+	header = "%-6s%-18s%-10s%-29s%-32s%8s%12s%9s%8s\n"
+	row    = "%-6d%-18s%-10s%-29s%-32s%8.3f%12.3f%9.3f%8.0f\n"
+)
 
 // line is one result.
 type line struct {
@@ -156,7 +164,7 @@ func (b *bench) until(ctx context.Context, query string) error {
 // client is a process's worth of Tasker with its default settings but for the number of workers.
 func (b *bench) client(workers int) (*tasker.Client, error) {
 	return tasker.NewClient(b.pool, &tasker.Config{
-		Templates: []tasker.Template{linear, fan, wide(b.width)}, Orchestrate: true,
+		Templates: []tasker.Template{linear, fan, wide(b.width)}, Orchestrate: true, Telemetry: b.watched,
 		Namespaces: map[string]tasker.NamespaceConfig{"bench": {MaxWorkers: workers}},
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -35,6 +36,9 @@ type settings struct {
 	jobs    int
 	workers int
 	rounds  int
+	// telemetry are the modes that W1 and W2 are run in, side by side.
+	telemetry []string
+	sink      bool
 }
 
 func run() error {
@@ -47,11 +51,17 @@ func run() error {
 	flag.IntVar(&s.jobs, "jobs", 20000, "no-op River jobs of the yardstick")
 	flag.IntVar(&s.workers, "workers", 500, "steps at once")
 	flag.IntVar(&s.rounds, "rounds", 3, "interleaved rounds; the table has each")
+	modes := flag.String("telemetry", modeOff, "modes to run W1 and W2 in, separated by commas: off, metrics, traces (with metrics), tenth (of the traces)")
+	flag.BoolVar(&s.sink, "sink", false, "be the collector that taskerbench starts for itself")
 	flag.Parse()
+	s.telemetry = strings.Split(*modes, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 
+	if s.sink {
+		return sink(ctx)
+	}
 	url, pid := s.url, 0
 	if url == "" {
 		server, remove, err := embedded(ctx)
