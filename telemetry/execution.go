@@ -62,7 +62,7 @@ func (t *Telemetry) StartExecution(ctx context.Context, task *Task, step *Step, 
 	}
 	e.ctx = ctx
 	t.within(ctx, spanClaim, claim.Asked, claim.Held, func() []attribute.KeyValue {
-		return append(e.attributes(), attribute.String("claim_method", claim.Method))
+		return append(task.stepIDs(step), attribute.String("claim_method", claim.Method))
 	})
 	e.running.add(1)
 	t.claimed.add(ctx, 1, values{task.Namespace, claim.Method})
@@ -72,7 +72,7 @@ func (t *Telemetry) StartExecution(ctx context.Context, task *Task, step *Step, 
 	ctx, e.handler = t.start(ctx, wanted{span: handlerSpanID(step.ID, step.Claim)},
 		&spanOf{name: spanHandler, kind: trace.SpanKindInternal, began: e.began})
 	if e.handler.IsRecording() {
-		e.handler.SetAttributes(append(e.attributes(), attribute.String("handler", step.Handler))...)
+		e.handler.SetAttributes(append(task.stepIDs(step), attribute.String("handler", step.Handler))...)
 	}
 	return ctx, e
 }
@@ -93,7 +93,7 @@ func (t *Telemetry) causes(task *Task, step *Step, parents []Dispatch) []trace.L
 }
 
 func (e *Execution) attributes() []attribute.KeyValue {
-	return append(e.task.attributes(), e.step.attributes()...)
+	return append(e.task.ids(), e.step.attributes()...)
 }
 
 // Context is the execution's, with its span.

@@ -38,6 +38,7 @@ type Progress struct {
 	Life time.Duration
 	// Final is the state in which the task came to rest; empty where it goes on.
 	Final string
+	linked bool
 	// Failure says why a task that ended in error did.
 	Failure string
 }
@@ -107,9 +108,12 @@ func (t *Telemetry) Passed(ctx context.Context, pass *Pass, committed time.Time)
 	}
 }
 
-// startCommit opens the span of the transaction, which is shared by its tasks and so in none of their traces. There is none
-// where none of the tasks is sampled.
+// startCommit opens the span of a transaction that several tasks share, which is in none of their traces. There is none where
+// none of the tasks is sampled; and that of a single task is told by the task's own spans.
 func (t *Telemetry) startCommit(ctx context.Context, pass *Pass) trace.Span {
+	if len(pass.Progress) < 2 {
+		return noSpan
+	}
 	for i := range pass.Progress {
 		if t.tracing && pass.Progress[i].root.IsSampled() {
 			_, span := t.tracer.Start(ctx, spanCommit, trace.WithNewRoot(), trace.WithTimestamp(pass.Began),
@@ -135,14 +139,11 @@ func endCommit(commit trace.Span, items []trace.Span, committed time.Time) {
 
 // open starts the span of an item of a pass, which ends at the commit.
 func (t *Telemetry) open(ctx context.Context, p *Progress, commit trace.Span, of *spanOf) (context.Context, trace.Span) {
-	if sc := commit.SpanContext(); sc.IsSampled() {
+	if sc := commit.SpanContext(); sc.IsSampled() && !p.linked {
+		p.linked = true
 		of.links = append(of.links, trace.Link{SpanContext: sc})
 	}
-	ctx, span := t.underRoot(ctx, &p.Task, of)
-	if span.IsRecording() {
-		span.SetAttributes(p.attributes()...)
-	}
-	return ctx, span
+	return t.underRoot(ctx, &p.Task, of)
 }
 
 func (t *Telemetry) results(
@@ -159,10 +160,8 @@ func (t *Telemetry) results(
 		}
 		ctx, span := t.open(ctx, p, commit, of)
 		if span.IsRecording() {
-			span.SetAttributes(append(r.attributes(), attribute.String("result_type", r.Type))...)
-			t.within(ctx, spanMetadata, pass.Loaded, pass.Decided, func() []attribute.KeyValue {
-				return append(p.attributes(), r.attributes()...)
-			})
+			span.SetAttributes(append(append(p.ids(), r.attributes()...), attribute.String("result_type", r.Type))...)
+			t.within(ctx, spanMetadata, pass.Loaded, pass.Decided, func() []attribute.KeyValue { return p.stepIDs(&r.Step) })
 		}
 		v := values{p.Namespace, r.Type}
 		t.resultsProcessed.addFor(ctx, &p.Task, 1, v)
@@ -188,10 +187,13 @@ func (t *Telemetry) dispatched(
 	}
 	ctx, span := t.open(ctx, p, commit, &spanOf{name: spanEnqueue, kind: trace.SpanKindProducer, began: pass.Loaded})
 	if span.IsRecording() {
-		attributes := func() []attribute.KeyValue { return p.dispatches() }
-		span.SetAttributes(p.dispatches()[len(p.attributes()):]...)
-		t.within(ctx, spanFilter, pass.Loaded, pass.Decided, attributes)
-		t.within(ctx, spanDispatch, pass.Decided, committed, attributes)
+		span.SetAttributes(p.dispatches()...)
+		ids := p.ids
+		if len(p.Dispatched) == 1 {
+			ids = func() []attribute.KeyValue { return p.stepIDs(&p.Dispatched[0].Step) }
+		}
+		t.within(ctx, spanFilter, pass.Loaded, pass.Decided, ids)
+		t.within(ctx, spanDispatch, pass.Decided, committed, ids)
 	}
 	for i := range p.Dispatched {
 		d := &p.Dispatched[i]
@@ -210,13 +212,13 @@ func (t *Telemetry) dispatched(
 // dispatches are the attributes of a round: its steps by name, or the one step.
 func (p *Progress) dispatches() []attribute.KeyValue {
 	if len(p.Dispatched) == 1 {
-		return append(p.attributes(), p.Dispatched[0].attributes()...)
+		return append(p.ids(), p.Dispatched[0].attributes()...)
 	}
 	names := make([]string, 0, maxLinks)
 	for i := range p.Dispatched[:min(len(p.Dispatched), maxLinks)] {
 		names = append(names, p.Dispatched[i].Name)
 	}
-	return append(p.attributes(), attribute.Int("steps", len(p.Dispatched)), attribute.StringSlice("step_names", names))
+	return append(p.ids(), attribute.Int("steps", len(p.Dispatched)), attribute.StringSlice("step_names", names))
 }
 
 // The states of a task that count as an outcome.
@@ -231,10 +233,8 @@ func (t *Telemetry) finalized(ctx context.Context, p *Progress, pass *Pass, comm
 	}
 	ctx, span := t.open(ctx, p, commit, &spanOf{name: spanFinalize, kind: trace.SpanKindInternal, began: pass.Loaded})
 	if span.IsRecording() {
-		span.SetAttributes(attribute.String("final_state", p.Final), attribute.Int64("task.age_ms", p.Age.Milliseconds()))
-		t.within(ctx, spanDecision, pass.Loaded, pass.Decided, func() []attribute.KeyValue {
-			return append(p.attributes(), attribute.String("final_state", p.Final))
-		})
+		span.SetAttributes(append(p.attributes(), attribute.String("final_state", p.Final), attribute.Int64("task.age_ms", p.Age.Milliseconds()))...)
+		t.within(ctx, spanDecision, pass.Loaded, pass.Decided, p.ids)
 	}
 	v := values{p.Namespace, p.Task.Name}
 	switch p.Final {

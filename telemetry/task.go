@@ -43,17 +43,25 @@ func (task *Task) correlated(ctx context.Context) bool {
 	return task.labelled || task.telemetry.gate.mode == LabelExemplars && trace.SpanContextFromContext(ctx).IsSampled()
 }
 
-// attributes are those of every span of the task.
-func (task *Task) attributes() []attribute.KeyValue {
+// ids are the attributes of every span of the task. A span under another of the same task has no more: each attribute is paid
+// for again when it is exported, and the span above says the rest.
+func (task *Task) ids() []attribute.KeyValue {
 	if task.common == nil {
 		task.common = []attribute.KeyValue{
 			attribute.String("correlation_id", task.CorrelationID.String()),
 			attribute.String("task_uuid", task.ID.String()),
 			attribute.String("namespace", task.Namespace),
-			attribute.String("task_name", task.Name),
 		}
 	}
 	return task.common[:len(task.common):len(task.common)]
+}
+
+// stepIDs are the attributes of a span below that of a step.
+func (task *Task) stepIDs(step *Step) []attribute.KeyValue { return append(task.ids(), step.id()) }
+
+// attributes are those of the root, which has the name too.
+func (task *Task) attributes() []attribute.KeyValue {
+	return append(task.ids(), attribute.String("task_name", task.Name))
 }
 
 // Step is one dispatch of a step.
@@ -66,11 +74,22 @@ type Step struct {
 	Attempt int
 	// Handler is the callable.
 	Handler string
+
+	uuid string
 }
 
+// id is the step's, as an attribute.
+func (s *Step) id() attribute.KeyValue {
+	if s.uuid == "" {
+		s.uuid = s.ID.String()
+	}
+	return attribute.String("step_uuid", s.uuid)
+}
+
+// attributes are those of a span that is about the step.
 func (s *Step) attributes() []attribute.KeyValue {
 	attributes := make([]attribute.KeyValue, 0, 3)
-	attributes = append(attributes, attribute.String("step_uuid", s.ID.String()), attribute.String("step_name", s.Name))
+	attributes = append(attributes, s.id(), attribute.String("step_name", s.Name))
 	if s.Attempt > 0 {
 		attributes = append(attributes, attribute.Int("attempt", s.Attempt))
 	}
