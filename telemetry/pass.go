@@ -37,7 +37,7 @@ type Progress struct {
 	// Life is how long ago the task was to start.
 	Life time.Duration
 	// Final is the state in which the task came to rest; empty where it goes on.
-	Final string
+	Final  string
 	linked bool
 	// Failure says why a task that ended in error did.
 	Failure string
