@@ -161,7 +161,7 @@ func (r *Runner) openPools(ctx context.Context) error {
 			config.ConnConfig.RuntimeParams["statement_timeout"] = "25s"
 		}
 		tracer := pgxtrace.New(r.telemetry.Database, &pgxtrace.Config{Pool: p.name})
-		pgxtrace.Attach(config, tracer)
+		pgxtrace.AttachInstead(config, tracer)
 		pool, err := pgxpool.NewWithConfig(ctx, config)
 		if err != nil {
 			return fmt.Errorf("open %s pool: %w", p.name, err)

@@ -170,7 +170,7 @@ func newFactory(provider metric.MeterProvider) *factory {
 	}
 	for key, limit := range map[attribute.Key]int{
 		labelNamespace: 256, labelTaskType: 256, labelStepName: 256, labelHandler: 256, labelQueue: 256, labelMessage: 64,
-		labelQuery: 256, labelTransaction: 64,
+		labelQuery: 1024, labelTransaction: 64,
 	} {
 		f.guards[key] = &names{limit: limit}
 	}

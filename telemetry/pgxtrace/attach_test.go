@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/tasker-systems/tasker-go/internal/dbtest"
 	"github.com/tasker-systems/tasker-go/telemetry/pgxtrace"
 )
 
@@ -52,6 +53,34 @@ func TestATracerThatIsThereAlreadyStays(t *testing.T) {
 	require.Equal(t, []string{"acquire", "query SELECT 1", "release"}, other.entries)
 	require.Equal(t, points{"select ok": 1}, b.meter.points(t, queries))
 	require.Equal(t, points{"app": 1}, b.meter.points(t, checkouts))
+}
+
+func TestThePoolThatAConfigWasCopiedFromKeepsItsTracerToItself(t *testing.T) {
+	t.Parallel()
+	for name, other := range map[string]*diary{"alone": nil, "beside another": {}} {
+		mine := newMeter(t)
+		first, err := pgxtrace.Watch(mine.provider, "first")
+		require.NoError(t, err)
+		theirs := newMeter(t)
+		second, err := pgxtrace.Watch(theirs.provider, "second")
+		require.NoError(t, err)
+		config, err := pgxpool.ParseConfig(dbtest.URL(t))
+		require.NoError(t, err)
+		if other != nil {
+			config.ConnConfig.Tracer = other
+		}
+		pgxtrace.Attach(config, first)
+		pgxtrace.AttachInstead(config, second)
+		pool, err := pgxpool.NewWithConfig(t.Context(), config)
+		require.NoError(t, err)
+		exec(t, pool, "SELECT 1")
+		pool.Close()
+		require.Empty(t, mine.points(t, queries), name)
+		require.Equal(t, points{"select ok": 1}, theirs.points(t, queries), name)
+		if other != nil {
+			require.Equal(t, []string{"acquire", "query SELECT 1", "release"}, other.entries)
+		}
+	}
 }
 
 func TestTwoTracersOfOnePoolDoNotDisturbEachOther(t *testing.T) {

@@ -3,6 +3,7 @@ package pgxtrace
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/multitracer"
@@ -89,6 +90,25 @@ func Attach(config *pgxpool.Config, tracer *Tracer) {
 		return
 	}
 	config.ConnConfig.Tracer = tracer
+}
+
+// AttachInstead is [Attach] for a config that was copied from that of another pool: the tracers of this package that came with
+// it belong to the other pool, and go.
+func AttachInstead(config *pgxpool.Config, tracer *Tracer) {
+	switch present := config.ConnConfig.Tracer.(type) {
+	case *Tracer:
+		config.ConnConfig.Tracer = nil
+	case *multitracer.Tracer:
+		others := slices.DeleteFunc(slices.Clone(present.QueryTracers), func(t pgx.QueryTracer) bool {
+			_, ours := t.(*Tracer)
+			return ours
+		})
+		config.ConnConfig.Tracer = nil
+		if len(others) > 0 {
+			config.ConnConfig.Tracer = multitracer.New(others...)
+		}
+	}
+	Attach(config, tracer)
 }
 
 // Observe reports the pool's connections whenever metrics are collected, until stop is called.
