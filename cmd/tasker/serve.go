@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -146,7 +147,7 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 
 // watch starts metrics, traces and logs as the telemetry configuration says, and has the client use them.
 func (f *serveFlags) watch(ctx context.Context, config *tasker.Config) (*setup.Providers, error) {
-	settings, err := setup.Load(f.configDir, f.environment, os.Getenv)
+	settings, err := setup.Load(f.configDir, cmp.Or(os.Getenv("DEPLOYMENT_ENVIRONMENT"), f.environment), os.Getenv)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("telemetry: %w", err)}
 	}
