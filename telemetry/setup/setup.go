@@ -40,6 +40,7 @@ const (
 // them to otel.SetTracerProvider and its like.
 type Providers struct {
 	config                *Config
+	logger                *slog.Logger
 	tracers               *sdktrace.TracerProvider
 	meters                *sdkmetric.MeterProvider
 	loggers               *sdklog.LoggerProvider
@@ -53,8 +54,8 @@ type Providers struct {
 // Start makes the providers that a configuration asks for. No collector has to be there: what cannot be exported is warned of
 // on logger, once a minute for each signal. Logger must not be one of [Providers.LogHandler].
 func Start(ctx context.Context, config *Config, logger *slog.Logger) (*Providers, error) {
-	p := &Providers{config: config}
-	p.traces, p.metrics, p.logs = p.outlet(signalTraces, logger), p.outlet(signalMetrics, logger), p.outlet(signalLogs, logger)
+	p := &Providers{config: config, logger: logger}
+	p.traces, p.metrics, p.logs = p.outlet(signalTraces), p.outlet(signalMetrics), p.outlet(signalLogs)
 	if !config.Enabled {
 		return p, nil
 	}
@@ -94,7 +95,7 @@ func (p *Providers) MetricsHandler() http.Handler { return p.metricsHandler }
 func (p *Providers) TelemetryConfig() *telemetry.Config {
 	c := &telemetry.Config{
 		CorrelationLabel: p.config.Metrics.CorrelationLabel, CorrelationBudget: p.config.Metrics.CorrelationBudget,
-		MaxParentAge: p.config.Traces.MaxParentAge,
+		MaxParentAge: p.config.Traces.MaxParentAge, Logger: p.logger,
 	}
 	if p.meters != nil {
 		c.MeterProvider = p.meters
@@ -111,8 +112,8 @@ func (p *Providers) TelemetryConfig() *telemetry.Config {
 // OnExportFailure has f called for each export that fails, with its signal: traces, metrics or logs.
 func (p *Providers) OnExportFailure(f func(signal string)) { p.failed.Store(&f) }
 
-func (p *Providers) outlet(signal string, logger *slog.Logger) *outlet {
-	return &outlet{signal: signal, logger: logger, aborted: make(chan struct{}), failed: func() {
+func (p *Providers) outlet(signal string) *outlet {
+	return &outlet{signal: signal, logger: p.logger, aborted: make(chan struct{}), failed: func() {
 		if f := p.failed.Load(); f != nil {
 			(*f)(signal)
 		}

@@ -233,6 +233,9 @@ func TestLabelsStayBelowTheLimitOfTheProvider(t *testing.T) {
 				overflowed = overflowed || p.Attributes["otel.metric.overflow"] != nil
 			}
 			assert.Equal(t, overflows, overflowed)
+			if mode == telemetry.LabelBounded {
+				assert.Len(t, b.warnings.with("correlation_id labels is spent"), 1)
+			}
 		})
 	}
 }
