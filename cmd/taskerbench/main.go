@@ -38,7 +38,7 @@ type settings struct {
 	rounds  int
 	// telemetry are the modes that W1 and W2 are run in, side by side.
 	telemetry []string
-	sink      bool
+	sink      string
 }
 
 func run() error {
@@ -51,16 +51,17 @@ func run() error {
 	flag.IntVar(&s.jobs, "jobs", 20000, "no-op River jobs of the yardstick")
 	flag.IntVar(&s.workers, "workers", 500, "steps at once")
 	flag.IntVar(&s.rounds, "rounds", 3, "interleaved rounds; the table has each")
-	modes := flag.String("telemetry", modeOff, "modes to run W1 and W2 in, separated by commas: off, metrics, traces (with metrics), tenth (of the traces)")
-	flag.BoolVar(&s.sink, "sink", false, "be the collector that taskerbench starts for itself")
+	modes := flag.String("telemetry", modeOff, "modes to run W1 and W2 in, separated by commas: off, metrics, traces (with metrics), tenth (of the traces), "+
+		"absent and hanging (traces and metrics, and a collector that is not there or does not answer)")
+	flag.StringVar(&s.sink, "sink", "", "be the collector that taskerbench starts for itself: one that works or one that hangs")
 	flag.Parse()
 	s.telemetry = strings.Split(*modes, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 
-	if s.sink {
-		return sink(ctx)
+	if s.sink != "" {
+		return sink(ctx, s.sink)
 	}
 	url, pid := s.url, 0
 	if url == "" {

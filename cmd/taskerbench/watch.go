@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tasker-systems/tasker-go/internal/otlpreceiver"
@@ -21,6 +22,14 @@ const (
 	modeMetrics = "metrics"
 	modeTraces  = "traces"
 	modeTenth   = "tenth"
+	modeAbsent  = "absent"
+	modeHanging = "hanging"
+)
+
+// The kinds of collectors.
+const (
+	sinkWorks = "works"
+	sinkHangs = "hangs"
 )
 
 // with runs a workload while everything is recorded that the mode says, and sent to a collector in another process: its CPU
@@ -30,7 +39,11 @@ func (b *bench) with(ctx context.Context, mode string, run func(context.Context)
 		return run(ctx)
 	}
 	settings := setup.Default("production")
-	endpoint, stop, err := startSink(ctx)
+	kind := sinkWorks
+	if mode == modeHanging {
+		kind = sinkHangs
+	}
+	endpoint, stop, err := startSink(ctx, kind)
 	if err != nil {
 		return line{}, err
 	}
@@ -42,11 +55,13 @@ func (b *bench) with(ctx context.Context, mode string, run func(context.Context)
 	switch mode {
 	case modeMetrics:
 		settings.Traces.Exporter.Name = "none"
-	case modeTraces:
+	case modeTraces, modeHanging:
+	case modeAbsent:
+		stop()
 	case modeTenth:
 		settings.Traces.SampleRatio = 0.1
 	default:
-		return line{}, fmt.Errorf("-telemetry %q is not one of off, metrics, traces, tenth", mode)
+		return line{}, fmt.Errorf("-telemetry %q is not one of off, metrics, traces, tenth, absent, hanging", mode)
 	}
 	providers, err := setup.Start(ctx, settings, slog.Default())
 	if err != nil {
@@ -59,12 +74,12 @@ func (b *bench) with(ctx context.Context, mode string, run func(context.Context)
 }
 
 // startSink starts this program again as a collector.
-func startSink(ctx context.Context) (endpoint string, stop func(), err error) {
+func startSink(ctx context.Context, kind string) (endpoint string, stop func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", nil, fmt.Errorf("find own program: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, self, "-sink")
+	cmd := exec.CommandContext(ctx, self, "-sink", kind)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -73,10 +88,10 @@ func startSink(ctx context.Context) (endpoint string, stop func(), err error) {
 	if err := cmd.Start(); err != nil {
 		return "", nil, fmt.Errorf("start collector: %w", err)
 	}
-	stop = func() {
+	stop = sync.OnceFunc(func() {
 		_ = cmd.Process.Kill() //nolint:errcheck // it has nothing to lose
 		_ = cmd.Wait()         //nolint:errcheck // killed
-	}
+	})
 	text, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		stop()
@@ -86,12 +101,15 @@ func startSink(ctx context.Context) (endpoint string, stop func(), err error) {
 }
 
 // sink receives until it is killed.
-func sink(ctx context.Context) error {
+func sink(ctx context.Context, kind string) error {
 	receiver, err := otlpreceiver.Start(ctx, "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("start collector: %w", err)
 	}
 	defer receiver.Stop()
+	if kind == sinkHangs {
+		receiver.SetFault(otlpreceiver.Hang())
+	}
 	fmt.Println(receiver.Endpoint())
 	<-ctx.Done()
 	return nil
