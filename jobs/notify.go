@@ -88,7 +88,7 @@ func (n *notifier) run(ctx context.Context) {
 			return
 		case <-n.kick:
 		}
-		n.send(ctx)
+		n.send(context.WithoutCancel(ctx)) // what was taken must go out
 		gap.Reset(notifyGap)
 		select {
 		case <-ctx.Done():

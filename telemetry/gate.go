@@ -30,9 +30,10 @@ const (
 // UnmarshalText reads a mode by its name.
 func (m *LabelMode) UnmarshalText(text []byte) error {
 	switch mode := LabelMode(text); mode {
-	case LabelOff, LabelExemplars, LabelBounded, LabelAll:
+	case LabelOff, LabelBounded, LabelAll:
 		*m = mode
 		return nil
+	case LabelExemplars: // for providers, not for people
 	}
 	return fmt.Errorf("%q is not one of off, bounded, all", text)
 }

@@ -78,6 +78,9 @@ func (t *Telemetry) start(ctx context.Context, w wanted, of *spanOf, options ...
 		in = want(ctx, w)
 	}
 	_, span := t.tracer.Start(in, of.name, options...)
+	if w.span.IsValid() {
+		t.derived.Store(span.SpanContext().SpanID() == w.span)
+	}
 	return trace.ContextWithSpan(ctx, span), span
 }
 
@@ -102,7 +105,7 @@ func succeed(span trace.Span, at time.Time) {
 // linkTo is a link to a span whose id is derived. It is none where the provider does not derive.
 func (t *Telemetry) linkTo(task *Task, id trace.SpanID, relation string) []trace.Link {
 	root := task.root
-	if !t.derived || !root.IsSampled() {
+	if !t.derived.Load() || !root.IsSampled() {
 		return nil
 	}
 	sc := trace.NewSpanContext(trace.SpanContextConfig{TraceID: root.TraceID(), SpanID: id, TraceFlags: trace.FlagsSampled, Remote: true})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -50,8 +51,8 @@ type Telemetry struct {
 
 	tracer            trace.Tracer
 	tracing, counting bool
-	// derived tells that the provider gives spans the ids that [IDs] derives.
-	derived bool
+	// derived tells that the provider gave the last span the id that [IDs] derives.
+	derived atomic.Bool
 	gate    *gate
 	maxAge  time.Duration
 }
@@ -74,7 +75,6 @@ func New(config *Config) (*Telemetry, error) {
 	if t.maxAge <= 0 {
 		t.maxAge = defaultParentAge
 	}
-	t.derived = derives(t.tracer)
 	f := newFactory(meters)
 	t.instruments = newInstruments(f)
 	t.Database = newDatabase(f)

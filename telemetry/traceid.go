@@ -96,15 +96,6 @@ func Sampled(ctx context.Context) (sampled, decided bool) {
 	return *w.sampled, true
 }
 
-// derives tells whether a tracer's provider uses [IDs].
-func derives(tracer trace.Tracer) bool {
-	sampled := false
-	w := wanted{trace: TraceID(uuid.Max), span: rootSpanID(uuid.Max), sampled: &sampled}
-	_, span := tracer.Start(want(context.Background(), w), "probe", trace.WithNewRoot())
-	defer span.End()
-	return span.SpanContext().TraceID() == w.trace && span.SpanContext().SpanID() == w.span
-}
-
 // Carrier is a trace context as it is stored with a task: W3C's two fields.
 type Carrier struct {
 	Traceparent, Tracestate string

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -147,7 +146,7 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 
 // watch starts metrics, traces and logs as the telemetry configuration says, and has the client use them.
 func (f *serveFlags) watch(ctx context.Context, config *tasker.Config) (*setup.Providers, error) {
-	settings, err := setup.Load(f.configDir, cmp.Or(os.Getenv("DEPLOYMENT_ENVIRONMENT"), f.environment), os.Getenv)
+	settings, err := setup.Load(f.configDir, f.environment, os.Getenv)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("telemetry: %w", err)}
 	}

@@ -12,7 +12,8 @@ import (
 // Load reads the configuration: what the files say, then what the environment says, which wins.
 //
 // The files are base/telemetry.toml and environments/<environment>/telemetry.toml in dir; those that are not there say
-// nothing. An empty environment is that of DEPLOYMENT_ENVIRONMENT, else of TASKER_ENV, else development. getenv is [os.Getenv]:
+// nothing. An empty environment is that of DEPLOYMENT_ENVIRONMENT, else of TASKER_ENV, else development without a file of its
+// own: who says nothing has no collector. getenv is [os.Getenv]:
 // what the OpenTelemetry SDK reads by itself, it reads there.
 //
 // The variables are TELEMETRY_ENABLED, OTEL_SDK_DISABLED, DEPLOYMENT_ENVIRONMENT, OTEL_SERVICE_NAME, OTEL_SERVICE_VERSION,
@@ -21,13 +22,18 @@ import (
 // OTEL_METRIC_EXPORT_*. TELEMETRY_ENABLED=true and an endpoint switch the export on.
 func Load(dir, environment string, getenv func(string) string) (*Config, error) {
 	v := &variables{getenv: getenv}
-	environment = cmp.Or(environment, v.text("DEPLOYMENT_ENVIRONMENT"), v.text("TASKER_ENV"), development)
+	named := cmp.Or(environment, v.text("DEPLOYMENT_ENVIRONMENT"), v.text("TASKER_ENV"))
+	environment = cmp.Or(named, development)
 	if !filepath.IsLocal(environment) || strings.ContainsAny(environment, `/\`) {
 		return nil, fmt.Errorf("environment %q cannot be the name of a folder", environment)
 	}
 	c := Default(environment)
 	f := newFile(c)
-	for _, folder := range []string{"base", filepath.Join("environments", environment)} {
+	folders := []string{"base"}
+	if named != "" {
+		folders = append(folders, filepath.Join("environments", named))
+	}
+	for _, folder := range folders {
 		if err := f.read(filepath.Join(dir, folder, "telemetry.toml")); err != nil {
 			return nil, err
 		}
