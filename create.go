@@ -265,7 +265,8 @@ func (b *batch) stored(ctx context.Context, created []orchestration.Created) []*
 
 // refused ends the creation of all of them, and returns the error for the caller.
 func (b *batch) refused(ctx context.Context, err error) error {
-	now, err := time.Now(), wrapRequest(err)
+	now := time.Now()
+	err = wrapRequest(err)
 	for _, creation := range b.creations {
 		creation.Refused(now, err)
 	}
@@ -282,7 +283,7 @@ func checkedContext(v any, template *orchestration.Template) (json.RawMessage, e
 		return nil, err
 	}
 	if err := orchestration.CheckJSON("context", text, orchestration.MaxContextBytes); err != nil {
-		return nil, err //nolint:wrapcheck // the caller translates it
+		return nil, err
 	}
 	return text, template.CheckContext(text)
 }

@@ -193,7 +193,7 @@ func (r *Runner) observe(begin func() (func() error, error)) error {
 func (r *Runner) closePools() {
 	for _, stop := range r.unobserve {
 		if err := stop(); err != nil {
-			r.logger.Warn("end observation", slog.Any("error", err)) //nolint:noctx,sloglint // at the end of everything
+			r.logger.Warn("end observation", slog.Any("error", err))
 		}
 	}
 	for _, pool := range []*pgxpool.Pool{r.carrier, r.worker, r.pool} {

@@ -186,7 +186,7 @@ func (r *Runner) execute(
 	inside, execution := r.telemetry.StartExecution(ctx, &step.Trace, &telemetry.Step{
 		ID: step.StepID, Name: step.Name, Claim: step.ClaimNo, Attempt: step.Attempt, Handler: handlerName(step),
 	}, claim)
-	ctx = execution.Context()
+	ctx = execution.Within(ctx)
 	held, release := r.leases.take(inside, step.Dispatch, claim.Asked)
 	defer release()
 	started := time.Now()

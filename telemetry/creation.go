@@ -40,11 +40,12 @@ func (t *Telemetry) StartCreation(ctx context.Context, task *Task, parent Carrie
 	if !trace.SpanContextFromContext(ctx).IsValid() {
 		w.trace = TraceID(task.ID)
 	}
-	c.ctx, c.span = t.start(ctx, w, of)
+	ctx, c.span = t.start(ctx, w, of)
+	c.ctx = ctx
 	c.Root = carry(c.span.SpanContext())
 	t.adopt(&c.Task)
 	if !counted {
-		t.taskRequests.addFor(c.ctx, &c.Task, 1, values{c.Namespace, c.Name})
+		t.taskRequests.countFor(ctx, &c.Task, values{c.Namespace, c.Name})
 	}
 	return c
 }
@@ -67,7 +68,7 @@ func (c *Creation) initialized(now time.Time) {
 
 // Sent counts the job of a stored task.
 func (c *Creation) Sent(queue, kind string) {
-	c.telemetry.sent.addFor(c.ctx, &c.Task, 1, values{queue, kind})
+	c.telemetry.sent.countFor(c.ctx, &c.Task, values{queue, kind})
 }
 
 // Refused ends the creation of a task that was not stored.

@@ -67,7 +67,7 @@ func (t *Telemetry) StartExecution(ctx context.Context, task *Task, step *Step, 
 	e.running.add(1)
 	t.claimed.add(ctx, 1, values{task.Namespace, claim.Method})
 	t.claim.record(ctx, milliseconds(claim.Held.Sub(claim.Asked)), values{task.Namespace, claim.Method})
-	t.executions.addFor(ctx, task, 1, values{task.Namespace, step.Name, step.Handler})
+	t.executions.countFor(ctx, task, values{task.Namespace, step.Name, step.Handler})
 	e.began = time.Now()
 	ctx, e.handler = t.start(ctx, wanted{span: handlerSpanID(step.ID, step.Claim)},
 		&spanOf{name: spanHandler, kind: trace.SpanKindInternal, began: e.began})
@@ -96,8 +96,10 @@ func (e *Execution) attributes() []attribute.KeyValue {
 	return append(e.task.ids(), e.step.attributes()...)
 }
 
-// Context is the execution's, with its span.
-func (e *Execution) Context() context.Context { return e.ctx }
+// Within is a context inside of the execution, but not of its handler.
+func (e *Execution) Within(ctx context.Context) context.Context {
+	return trace.ContextWithSpan(context.WithValue(ctx, subjectKey{}, subject{e.task, e.step}), e.span)
+}
 
 // Span is the context of the execution's span, for links.
 func (e *Execution) Span() trace.SpanContext { return e.span.SpanContext() }
@@ -105,7 +107,7 @@ func (e *Execution) Span() trace.SpanContext { return e.span.SpanContext() }
 // Succeeded records that the handler returned a result.
 func (e *Execution) Succeeded() {
 	e.succeeded = true
-	e.telemetry.successes.addFor(e.ctx, e.task, 1, values{e.task.Namespace})
+	e.telemetry.successes.countFor(e.ctx, e.task, values{e.task.Namespace})
 	e.returned("success")
 }
 
@@ -114,7 +116,7 @@ func (e *Execution) Failed(errorType, message string) {
 	e.handler.SetAttributes(attribute.String("error.type", errorType))
 	e.handler.SetStatus(codes.Error, message)
 	e.span.SetStatus(codes.Error, errorType)
-	e.telemetry.failures.addFor(e.ctx, e.task, 1, values{e.task.Namespace, errorType})
+	e.telemetry.failures.countFor(e.ctx, e.task, values{e.task.Namespace, errorType})
 	e.returned("error")
 }
 
@@ -143,7 +145,7 @@ func (e *Execution) Taken(reason string) {
 // Submitted records that the result is stored, and ends the execution.
 func (e *Execution) Submitted(took time.Duration) {
 	v := values{e.task.Namespace, "completion"}
-	e.telemetry.submitted.addFor(e.ctx, e.task, 1, v)
+	e.telemetry.submitted.countFor(e.ctx, e.task, v)
 	e.telemetry.submission.recordFor(e.ctx, e.task, took, v)
 	if e.succeeded {
 		e.span.SetStatus(codes.Ok, "")
@@ -160,7 +162,7 @@ func (e *Execution) Stale() {
 
 // NotSubmitted records that the result could not be stored, and ends the execution.
 func (e *Execution) NotSubmitted(err error) {
-	e.telemetry.failures.addFor(e.ctx, e.task, 1, values{e.task.Namespace, "database_error"})
+	e.telemetry.failures.countFor(e.ctx, e.task, values{e.task.Namespace, "database_error"})
 	e.span.SetStatus(codes.Error, err.Error())
 	e.span.End()
 }
@@ -168,7 +170,7 @@ func (e *Execution) NotSubmitted(err error) {
 // Handed counts the result job that a worker without an orchestrator sends, and its own job, which is settled with it.
 func (e *Execution) Handed(queue, kind string, took time.Duration) {
 	t := e.telemetry
-	t.sent.addFor(e.ctx, e.task, 1, values{queue, kind})
+	t.sent.countFor(e.ctx, e.task, values{queue, kind})
 	t.sendTime.record(e.ctx, milliseconds(took), values{queue})
 	t.archived.add(e.ctx, 1, values{e.task.Namespace})
 	t.archiveTime.record(e.ctx, milliseconds(took), values{e.task.Namespace})
@@ -183,7 +185,7 @@ func (t *Telemetry) Received(ctx context.Context, task *Task, queue, kind string
 		return
 	}
 	t.adopt(task)
-	t.received.addFor(ctx, task, 1, v)
+	t.received.countFor(ctx, task, v)
 	t.latency.recordFor(ctx, task, waited, v)
 }
 

@@ -129,7 +129,7 @@ func (g *gate) take() bool {
 // warn says once that the budget is spent.
 func (g *gate) warn() {
 	if g.logger != nil {
-		g.logger.Warn("the budget of correlation_id labels is spent: further tasks are counted without, " + //nolint:noctx // of no task
+		g.logger.Warn("the budget of correlation_id labels is spent: further tasks are counted without, " +
 			"and found by trace and log; telemetry.metrics.correlation_id_budget sets it")
 	}
 }

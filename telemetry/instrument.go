@@ -117,14 +117,14 @@ func (c *counter) add(ctx context.Context, n int64, v values) {
 	}
 }
 
-// addFor counts n for a task: with its correlation_id where that is a label.
-func (c *counter) addFor(ctx context.Context, task *Task, n int64, v values) {
+// countFor counts one for a task: with its correlation_id where that is a label.
+func (c *counter) countFor(ctx context.Context, task *Task, v values) {
 	switch {
-	case n == 0 || !c.Enabled(ctx):
+	case !c.Enabled(ctx):
 	case task.correlated(ctx):
-		c.Add(ctx, n, c.sets.correlated(v, task.CorrelationID))
+		c.Add(ctx, 1, c.sets.correlated(v, task.CorrelationID))
 	default:
-		c.Add(ctx, n, c.sets.options(v)...)
+		c.Add(ctx, 1, c.sets.options(v)...)
 	}
 }
 

@@ -116,10 +116,11 @@ func (t *Telemetry) startCommit(ctx context.Context, pass *Pass) trace.Span {
 	}
 	for i := range pass.Progress {
 		if t.tracing && pass.Progress[i].root.IsSampled() {
-			_, span := t.tracer.Start(ctx, spanCommit, trace.WithNewRoot(), trace.WithTimestamp(pass.Began),
+			_, span := t.tracer.Start(ctx, spanCommit, //nolint:spancheck // endCommit ends it
+				trace.WithNewRoot(), trace.WithTimestamp(pass.Began),
 				trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.String("committer", pass.Committer),
 					attribute.Int("commit.tasks", len(pass.Progress))))
-			return span
+			return span //nolint:spancheck // endCommit ends it
 		}
 	}
 	return noSpan
@@ -164,12 +165,12 @@ func (t *Telemetry) results(
 			t.within(ctx, spanMetadata, pass.Loaded, pass.Decided, func() []attribute.KeyValue { return p.stepIDs(&r.Step) })
 		}
 		v := values{p.Namespace, r.Type}
-		t.resultsProcessed.addFor(ctx, &p.Task, 1, v)
+		t.resultsProcessed.countFor(ctx, &p.Task, v)
 		t.processing.recordFor(ctx, &p.Task, committed.Sub(pass.Began), v)
 		if r.Eager {
 			job := values{r.Queue, r.Kind}
-			t.sent.addFor(ctx, &p.Task, 1, job)
-			t.received.addFor(ctx, &p.Task, 1, job)
+			t.sent.countFor(ctx, &p.Task, job)
+			t.received.countFor(ctx, &p.Task, job)
 			t.archived.add(ctx, 1, values{r.Queue})
 			sent[r.Queue] = true
 		}
@@ -198,10 +199,10 @@ func (t *Telemetry) dispatched(
 	for i := range p.Dispatched {
 		d := &p.Dispatched[i]
 		job := values{d.Queue, d.Kind}
-		t.stepsEnqueued.addFor(ctx, &p.Task, 1, values{p.Namespace, d.Name})
-		t.sent.addFor(ctx, &p.Task, 1, job)
+		t.stepsEnqueued.countFor(ctx, &p.Task, values{p.Namespace, d.Name})
+		t.sent.countFor(ctx, &p.Task, job)
 		if d.Continued {
-			t.received.addFor(ctx, &p.Task, 1, job)
+			t.received.countFor(ctx, &p.Task, job)
 		}
 		sent[d.Queue] = true
 	}
@@ -233,18 +234,19 @@ func (t *Telemetry) finalized(ctx context.Context, p *Progress, pass *Pass, comm
 	}
 	ctx, span := t.open(ctx, p, commit, &spanOf{name: spanFinalize, kind: trace.SpanKindInternal, began: pass.Loaded})
 	if span.IsRecording() {
-		span.SetAttributes(append(p.attributes(), attribute.String("final_state", p.Final), attribute.Int64("task.age_ms", p.Age.Milliseconds()))...)
+		span.SetAttributes(append(p.attributes(),
+			attribute.String("final_state", p.Final), attribute.Int64("task.age_ms", p.Age.Milliseconds()))...)
 		t.within(ctx, spanDecision, pass.Loaded, pass.Decided, p.ids)
 	}
-	v := values{p.Namespace, p.Task.Name}
+	v := values{p.Namespace, p.Name}
 	switch p.Final {
 	case finalComplete:
-		t.taskCompletions.addFor(ctx, &p.Task, 1, v)
+		t.taskCompletions.countFor(ctx, &p.Task, v)
 	case finalError:
-		t.taskFailures.addFor(ctx, &p.Task, 1, v)
+		t.taskFailures.countFor(ctx, &p.Task, v)
 	}
 	t.finalization.recordFor(ctx, &p.Task, committed.Sub(pass.Loaded), values{p.Namespace, p.Final})
-	t.taskDuration.record(ctx, milliseconds(p.Life+committed.Sub(pass.Loaded)), values{p.Namespace, p.Task.Name, p.Final})
+	t.taskDuration.record(ctx, milliseconds(p.Life+committed.Sub(pass.Loaded)), values{p.Namespace, p.Name, p.Final})
 	if p.Final == finalError {
 		span.SetStatus(codes.Error, p.Failure)
 		span.End(trace.WithTimestamp(committed))

@@ -55,7 +55,7 @@ func named(spans *tracetest.InMemoryExporter, name string) tracetest.SpanStub {
 func attributes(span *tracetest.SpanStub) map[string]string {
 	all := make(map[string]string)
 	for _, kv := range span.Attributes {
-		all[string(kv.Key)] = kv.Value.Emit()
+		all[string(kv.Key)] = kv.Value.String()
 	}
 	return all
 }

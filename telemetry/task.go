@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -53,7 +54,7 @@ func (task *Task) ids() []attribute.KeyValue {
 			attribute.String("namespace", task.Namespace),
 		}
 	}
-	return task.common[:len(task.common):len(task.common)]
+	return slices.Clip(task.common)
 }
 
 // stepIDs are the attributes of a span below that of a step.

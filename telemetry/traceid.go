@@ -39,7 +39,7 @@ func digest(kind string, id uuid.UUID, n int64) []byte {
 	text = append(text, "tasker:"...)
 	text = append(text, kind...)
 	text = append(text, id[:]...)
-	sum := sha256.Sum256(binary.BigEndian.AppendUint64(text, uint64(n)))
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(text, uint64(n))) //nolint:gosec // any 64 bits will do
 	return sum[:]
 }
 
@@ -101,12 +101,18 @@ type Carrier struct {
 	Traceparent, Tracestate string
 }
 
-var w3c propagation.TraceContext
+var (
+	w3c propagation.TraceContext
+	// nowhere is the context that fields are read from and written to: only the span context in it counts.
+	nowhere = context.Background()
+)
 
 // carry returns the fields of a span context; empty ones where it is not valid.
+//
+//nolint:contextcheck,nolintlint // no cancellation: the context only holds the fields
 func carry(sc trace.SpanContext) Carrier {
 	fields := propagation.MapCarrier{}
-	w3c.Inject(trace.ContextWithSpanContext(context.Background(), sc), fields)
+	w3c.Inject(trace.ContextWithSpanContext(nowhere, sc), fields)
 	return Carrier{fields["traceparent"], fields["tracestate"]}
 }
 
@@ -114,12 +120,14 @@ func carry(sc trace.SpanContext) Carrier {
 func CarrierOf(ctx context.Context) Carrier { return carry(trace.SpanContextFromContext(ctx)) }
 
 // context returns the span context of the fields, as a remote one; an invalid one for what W3C does not allow.
+//
+//nolint:contextcheck,nolintlint // as carry
 func (c Carrier) context() trace.SpanContext {
 	if c.Traceparent == "" {
 		return trace.SpanContext{}
 	}
 	fields := propagation.MapCarrier{"traceparent": c.Traceparent, "tracestate": c.Tracestate}
-	return trace.SpanContextFromContext(w3c.Extract(context.Background(), fields))
+	return trace.SpanContextFromContext(w3c.Extract(nowhere, fields))
 }
 
 // period numbers the traces of a task that lives for long: 0 for the first, whose root is stored.

@@ -51,7 +51,8 @@ func run() error {
 	flag.IntVar(&s.jobs, "jobs", 20000, "no-op River jobs of the yardstick")
 	flag.IntVar(&s.workers, "workers", 500, "steps at once")
 	flag.IntVar(&s.rounds, "rounds", 3, "interleaved rounds; the table has each")
-	modes := flag.String("telemetry", modeOff, "modes to run W1 and W2 in, separated by commas: off, metrics, traces (with metrics), tenth (of the traces), "+
+	modes := flag.String("telemetry", modeOff, "modes to run W1 and W2 in, separated by commas: off, metrics, traces (with metrics), "+
+		"tenth (of the traces), "+
 		"absent and hanging (traces and metrics, and a collector that is not there or does not answer)")
 	flag.StringVar(&s.sink, "sink", "", "be the collector that taskerbench starts for itself: one that works or one that hangs")
 	flag.Parse()

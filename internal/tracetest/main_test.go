@@ -27,15 +27,16 @@ const readyLine = "tracetest: ready"
 
 // processConfig is what a process under test is told.
 type processConfig struct {
-	URL, ID     string
-	Orchestrate bool
+	URL         string `json:"url"`
+	ID          string `json:"id"`
+	Orchestrate bool   `json:"orchestrate"`
 	// Work makes it a worker too.
-	Work bool
+	Work bool `json:"work"`
 	// Endpoint is the collector's; empty records nothing.
-	Endpoint string
-	Ratio    float64
+	Endpoint string  `json:"endpoint"`
+	Ratio    float64 `json:"ratio"`
 	// Pace is how long a step takes.
-	Pace time.Duration
+	Pace time.Duration `json:"pace"`
 }
 
 func TestMain(m *testing.M) {

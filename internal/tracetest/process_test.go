@@ -64,7 +64,7 @@ func (r *rig) spawn(config processConfig) *process {
 	text, err := json.Marshal(config)
 	require.NoError(r.t, err)
 	p := &process{t: r.t, id: config.ID}
-	p.cmd = exec.Command(os.Args[0]) //nolint:gosec // this very program
+	p.cmd = exec.Command(os.Args[0])
 	p.cmd.Env = append(os.Environ(), processVariable+"="+string(text))
 	out, err := p.cmd.StdoutPipe()
 	require.NoError(r.t, err)
@@ -75,7 +75,7 @@ func (r *rig) spawn(config processConfig) *process {
 	line, err := lines.ReadString('\n')
 	require.NoError(r.t, err, "%s did not start: %s", p.id, p.said())
 	require.Equal(r.t, readyLine+"\n", line)
-	p.read.Go(func() { _, _ = io.Copy(p, lines) })
+	p.read.Go(func() { _, _ = io.Copy(p, lines) }) //nolint:errcheck // it ends with the process
 	return p
 }
 
@@ -96,9 +96,9 @@ func (p *process) kill() {
 	if p.cmd.ProcessState != nil {
 		return
 	}
-	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Process.Kill() //nolint:errcheck // it may have ended
 	p.read.Wait()
-	_ = p.cmd.Wait()
+	_ = p.cmd.Wait() //nolint:errcheck // killed
 }
 
 // stop asks the process to end, and returns how long it took.

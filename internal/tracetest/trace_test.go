@@ -103,8 +103,8 @@ func TestATaskIsOneTraceThroughKillsRetriesProcessesAndSQL(t *testing.T) {
 	for id, s := range all {
 		s.whole(t, id)
 	}
-	require.Equal(t, 1000., snapshot.Total("tasker.tasks.requests.total", nil))
-	require.Equal(t, 1000., snapshot.Total("tasker.tasks.completions.total", nil))
+	require.Equal(t, 1000, int(snapshot.Total("tasker.tasks.requests.total", nil)))
+	require.Equal(t, 1000, int(snapshot.Total("tasker.tasks.completions.total", nil)))
 	t.Logf("%d spans, %d losses", len(snapshot.Spans), r.count("SELECT count(*) FROM tasker.step_attempts WHERE outcome = 'lost'"))
 }
 
@@ -129,5 +129,5 @@ func TestATenthOfTheTasksIsSampledAndEachOfThemWhole(t *testing.T) {
 		assert.Equal(t, 4, s.names[result], "task %s", id)
 		assert.Equal(t, 4, s.names[execute], "task %s: three steps and a retry", id)
 	}
-	require.Equal(t, 1000., r.receiver.Snapshot().Total("tasker.tasks.requests.total", nil), "metrics are not sampled")
+	require.Equal(t, 1000, int(r.receiver.Snapshot().Total("tasker.tasks.requests.total", nil)), "metrics are not sampled")
 }
