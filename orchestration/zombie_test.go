@@ -105,3 +105,23 @@ func TestACancellationWithdrawsWaitingJobsAndNamesRunningOnes(t *testing.T) {
 	d.settle()
 	d.healthy("at rest")
 }
+
+// The answer to a claim may be lost with its connection. Asked again with the same token it is held; with another it is not.
+func TestAClaimThatWasAnsweredToNobodyRecognisesItself(t *testing.T) {
+	t.Parallel()
+	d := newDriver(t, dbtest.Pool(t))
+	s := &scene{shape: shapes()[1]}
+	d.register(s.shape)
+	s.fetched(d)
+	dispatch, token := s.dispatch(), uuid.New()
+	claim := func(token uuid.UUID) (held map[orchestration.Dispatch]*orchestration.Claimed) {
+		require.NoError(t, d.tx("claim", func(ctx context.Context, tx pgx.Tx) (err error) {
+			held, err = d.engine.Claim(ctx, tx, "driver", lease, []orchestration.Claim{{Dispatch: dispatch, Token: token}})
+			return err
+		}))
+		return held
+	}
+	require.Equal(t, 1, claim(token)[dispatch].Attempt)
+	require.Empty(t, claim(uuid.New()), "another execution holds it")
+	require.Equal(t, 1, claim(token)[dispatch].Attempt, "no attempt is used up twice")
+}
