@@ -119,3 +119,16 @@ func described(column []string) string {
 	}
 	return name + " " + kind
 }
+
+func TestTheDatabaseItselfRefusesASecondSuccessOfAStep(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	const attempt = `INSERT INTO tasker.step_attempts (step_id, claim_no, attempt, outcome, started_at)
+		VALUES ('01a20267-0343-7787-9383-ebee89689e67', $1, 1, $2, now())`
+	for i, outcome := range []string{"lost", "error", "released", "complete"} {
+		_, err := pool.Exec(t.Context(), attempt, i+1, outcome)
+		require.NoError(t, err)
+	}
+	_, err := pool.Exec(t.Context(), attempt, 99, "complete")
+	require.ErrorContains(t, err, "step_attempts_one_complete_key")
+}
