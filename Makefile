@@ -45,14 +45,16 @@ fmt: $(LINT) ## Format the code and repair what linters can repair
 	$(LINT) run --fix || true
 
 .PHONY: generate
-generate: $(SQLC) ## Generate db/dbsqlc from queries/ and the migrations
+generate: $(SQLC) ## Generate db/dbsqlc from queries/ and the migrations; dashboards and metrics reference from the catalogue
 	$(SQLC) generate
+	go run ./deploy/internal/generate
 
 .PHONY: tidy
 tidy: ## Tidy go.mod, also the tools'
 	go mod tidy
 	cd tools/sqlc && go mod tidy
 	cd tools/lint && go mod tidy
+	@# Not tools/promtest: a test of one of its dependencies needs a module that cannot be had.
 
 .PHONY: clean
 clean: ## Remove what make has built (a development database in .tasker/ stays)
@@ -61,7 +63,7 @@ clean: ## Remove what make has built (a development database in .tasker/ stays)
 ##@ Checks
 
 .PHONY: check
-check: check/fmt check/vet lint check/sqlc check/tidy test ## Everything that CI checks: run it before you push
+check: check/fmt check/vet lint check/sqlc check/tidy check/deploy test ## Everything that CI checks: run it before you push
 
 .PHONY: check/fmt
 check/fmt: $(LINT) ## Fail if a file is not formatted
@@ -83,6 +85,11 @@ check/sqlc: $(SQLC) ## Fail if db/dbsqlc is not what queries/ and the migrations
 .PHONY: check/tidy
 check/tidy: ## Fail if go.mod or go.sum is not tidy
 	go mod tidy -diff
+
+.PHONY: check/deploy
+check/deploy: ## Fail if dashboards, alerts or documents name metrics that do not exist, or are not what the catalogue generates
+	go run ./deploy/internal/generate -check
+	cd tools/promtest && go vet ./... && go test ./...
 
 .PHONY: test
 test: ## Run the tests with the race detector (PKG=./jobs/... TIMEOUT=5m ARGS='-run Claim -v')
