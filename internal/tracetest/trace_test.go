@@ -104,6 +104,7 @@ func TestATaskIsOneTraceThroughKillsRetriesProcessesAndSQL(t *testing.T) {
 		s.whole(t, id)
 	}
 	require.Equal(t, 1000, int(snapshot.Total("tasker.tasks.requests.total", nil)))
+	require.Zero(t, r.count("SELECT count(*) FROM tasker.tasks WHERE correlation_label IS NULL"), "the decision travels with the task")
 	require.Equal(t, 1000, int(snapshot.Total("tasker.tasks.completions.total", nil)))
 	t.Logf("%d spans, %d losses", len(snapshot.Spans), r.count("SELECT count(*) FROM tasker.step_attempts WHERE outcome = 'lost'"))
 }
