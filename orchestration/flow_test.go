@@ -239,7 +239,8 @@ func finishHeld(d *driver, s *scene) error { return d.finish(s.claimed) }
 func heartbeat(d *driver, s *scene) error {
 	return d.tx("heartbeat", func(ctx context.Context, tx pgx.Tx) error {
 		kept, err := d.engine.Heartbeat(ctx, tx, lease, []orchestration.Dispatch{s.claimed[0].Dispatch})
-		if err == nil && !kept[s.claimed[0].StepID] {
+		// False is a step that is held, and whose row another transaction has: the one that was cut off, perhaps.
+		if _, held := kept[s.claimed[0].StepID]; err == nil && !held {
 			return errors.New("the lease was lost")
 		}
 		return err

@@ -87,10 +87,14 @@ func contend(d *driver, first, second act, expected fate) {
 	defer func() { _ = open.Rollback(context.WithoutCancel(ctx)) }()
 	firstWon, err := first.do(ctx, open)
 	require.NoError(d.t, err, first.name)
-	late, err := d.judge.Begin(ctx)
+	// Not of the pool, from which the one who looks at it would get this very session when it is done.
+	session, err := pgx.ConnectConfig(ctx, d.judge.Config().ConnConfig)
+	require.NoError(d.t, err)
+	defer func() { require.NoError(d.t, session.Close(context.WithoutCancel(ctx))) }()
+	late, err := session.Begin(ctx)
 	require.NoError(d.t, err)
 	defer func() { _ = late.Rollback(context.WithoutCancel(ctx)) }()
-	pid := late.Conn().PgConn().PID()
+	pid := session.PgConn().PID()
 	type end struct {
 		won bool
 		err error
