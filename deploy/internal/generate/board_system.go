@@ -126,6 +126,6 @@ func (b *board) runtime() {
 	b.chart("Goroutines", "a level that comes back after a burst.", b.other("go_goroutine_count", "%s", by("instance")))
 	b.chart("Memory", "a level that comes back after a burst.", b.other("go_memory_used_bytes", "%s", by("instance")))
 	b.chart("Goal of the garbage collector", "a level.", b.other("go_memory_gc_goal_bytes", "%s", by("instance")))
-	b.chart("Memory allocated in each step of the chart", "in proportion to steps.",
-		b.other("go_memory_allocated_bytes_total", "increase(%s["+window+"])", by("instance")))
+	b.chart("Memory allocated", "in proportion to steps.",
+		b.other("go_memory_allocated_bytes_total", "rate(%s["+window+"])", by("instance")))
 }

@@ -3,7 +3,8 @@ package main
 // fillTasks is the first dashboard to look at.
 func fillTasks(b *board) {
 	b.note("**Load and outcome** says whether tasks end, and well. **Flow** counts one thing at each of its stages: the first stage that is "+
-		"too low is where steps are stuck. **Burst** is for tests: a few tasks at once are over before a rate can be computed.",
+		"too low is where steps are stuck. **Burst** is for tests: a few tasks at once are over before a rate can be computed. Without "+
+		"Prometheus' feature created-timestamp-zero-ingestion the flow misses them, too.",
 		"", "Gauges are read from the database by every process: they are shown by their largest value, never added up.")
 	b.row("Load and outcome")
 	b.chart("Tasks requested", "as many as your callers send. None at all, where there should be some, is their outage or the API's.",

@@ -157,8 +157,11 @@ func (p *panel) defaults(unit string) object {
 		custom["thresholdsStyle"] = object{"mode": "dashed"}
 	}
 	defaults := object{"unit": unit, "custom": custom, "thresholds": object{"mode": "absolute", "steps": steps}}
-	if p.kind == "timeseries" {
+	switch {
+	case p.kind == "timeseries":
 		defaults["min"] = 0
+	case p.kind == "stat" && p.limit != nil: // what must not happen, and never did
+		defaults["noValue"] = "0"
 	}
 	return defaults
 }

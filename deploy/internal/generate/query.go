@@ -17,6 +17,8 @@ const (
 	unitPerSecond = "ops"
 	unitShare     = "percentunit"
 	unitBytes     = "bytes"
+
+	unitBytesPerSecond = "Bps"
 )
 
 // The windows. Grafana makes the first at least four exports long, so that rate always has two values to work with.
@@ -156,7 +158,8 @@ func (s *source) rate(name string, by []string, where ...string) query {
 	return q
 }
 
-// events is how much a counter grew in each step of the chart, for what happens so seldom that a rate is unreadable.
+// events is how much a counter grew in the window before each point, for what happens so seldom that a rate is unreadable. So
+// one event is seen for some minutes.
 func (s *source) events(name string, by []string) query {
 	q := s.over("increase", window, name, by, nil)
 	q.unit = unitCount
@@ -280,7 +283,7 @@ var foreign = map[string]query{
 	"go_goroutine_count":                      {unit: unitCount, help: "Goroutines."},
 	"go_memory_used_bytes":                    {unit: unitBytes, help: "Memory used by the Go runtime."},
 	"go_memory_gc_goal_bytes":                 {unit: unitBytes, help: "Size of the heap at which the garbage collector runs."},
-	"go_memory_allocated_bytes_total":         {unit: unitBytes, help: "Memory allocated."},
+	"go_memory_allocated_bytes_total":         {unit: unitBytesPerSecond, help: "Memory allocated on the heap, in a second."},
 	"otel_sdk_processor_span_processed_total": {unit: unitCount, help: "Spans that the SDK has sent or, with an error_type, dropped."},
 }
 
