@@ -41,7 +41,7 @@ type stage struct{ title, metric, good string }
 var stages = []stage{
 	{"1 Requests", "tasker.tasks.requests.total", "k, the number of tasks."},
 	{"2 Enqueued", "tasker.steps.enqueued.total", "n·k for tasks of n steps, and one for each retry."},
-	{"3 Executions", "tasker.steps.executions.total", "the same as enqueued. Fewer: no worker takes them."},
+	{"3 Executions", "tasker.steps.executions.total", "as many as enqueued, and those of lost steps again. Fewer: no worker takes them."},
 	{"4 Successes", "tasker.steps.successes.total", "n·k. Fewer: handlers fail, or still run."},
 	{"5 Submitted", "tasker.steps.results_submitted.total", "the same as executions. Fewer: results cannot be stored."},
 	{"6 Processed", "tasker.step_results.processed.total", "the same as submitted. Fewer: orchestrators are behind, or results were late."},
