@@ -68,7 +68,8 @@ func fillQueues(b *board) {
 	b.chart("Time to drain", "seconds. It is the depth by what was settled in a second; without a value nothing was.",
 		b.gauge("tasker.queue.depth", by("queue")).per(b.rate("tasker.messages.archived.total", by("queue")).positive(), unitSeconds))
 	b.row("Jobs")
-	b.chart("Sent", "as many as received. Those that SQL inserted are not in it.", b.rate("tasker.messages.sent.total", by("queue", "message_type")))
+	b.chart("Sent", "as many as received. Those that SQL inserted are not in it.",
+		b.rate("tasker.messages.sent.total", by("queue", "message_type")))
 	b.chart("Received", "as many as sent, and those that SQL inserted.", b.rate("tasker.messages.received.total", by("queue", "message_type")))
 	b.chart("Settled", "as many as received.", b.rate("tasker.messages.archived.total", by("queue")))
 	b.chart("Sends that failed", "none; TaskerMessageSendFailures fires at the first.",
