@@ -129,11 +129,12 @@ func (c *Client) CreateTx(ctx context.Context, tx pgx.Tx, request Request) (*Run
 	if err != nil {
 		return nil, err
 	}
+	sending := time.Now()
 	created, err := engine.Create(ctx, tx, batch.requests, true)
 	if err != nil {
 		return nil, batch.refused(ctx, err)
 	}
-	return batch.stored(ctx, created)[0], nil
+	return batch.stored(ctx, created, sending)[0], nil
 }
 
 // CreateMany starts many tasks in one transaction: all or none.
@@ -150,6 +151,7 @@ func (c *Client) CreateMany(ctx context.Context, requests []Request) ([]*Run, er
 		return nil, err
 	}
 	var created []orchestration.Created
+	sending := time.Now()
 	err = db.InTx(ctx, c.pool, "create tasks", func(ctx context.Context, tx pgx.Tx) (err error) {
 		created, err = engine.Create(ctx, tx, batch.requests, false)
 		return err
@@ -157,8 +159,9 @@ func (c *Client) CreateMany(ctx context.Context, requests []Request) ([]*Run, er
 	if err != nil {
 		return nil, batch.refused(ctx, err)
 	}
+	runs := batch.stored(ctx, created, sending)
 	c.wakeOrchestrators(ctx, engine)
-	return batch.stored(ctx, created), nil
+	return runs, nil
 }
 
 // batch is a number of requests on their way into the database, and what telemetry tells of each.
@@ -181,13 +184,13 @@ func (c *Client) prepare(ctx context.Context, engine *orchestration.Engine, requ
 		var err error
 		if !known {
 			template, err = engine.Templates.Find(ctx, engine.River.Queries(c.pool), r.Namespace, r.Name, r.Version)
-			if err != nil && !errors.Is(err, ErrTemplateNotFound) { // the database words that one better: it lists what there is
-				return nil, b.refused(ctx, err)
-			}
 			templates[key] = template
 		}
 		b.requests[i] = r.prepared()
 		b.watch(ctx, &b.requests[i], template)
+		if err != nil && !errors.Is(err, ErrTemplateNotFound) { // the database words that one better: it lists what there is
+			return nil, b.refused(ctx, err)
+		}
 		if b.requests[i].Context, err = checkedContext(r.Context, template); err != nil {
 			return nil, b.refused(ctx, err)
 		}
@@ -223,11 +226,13 @@ func (b *batch) watch(ctx context.Context, r *orchestration.Request, template *o
 	if !to.Tracing() && !to.Counting() {
 		return
 	}
-	task := &telemetry.Task{ID: r.ID, CorrelationID: r.CorrelationID, Namespace: r.Namespace, Name: r.Name}
+	// Names that no template has are anything that somebody sends.
+	task := &telemetry.Task{ID: r.ID, CorrelationID: r.CorrelationID, Namespace: "unknown", Name: "unknown"}
 	if template != nil {
-		task.Steps = len(template.Graph.Template.Steps)
+		task.Namespace, task.Name, task.Steps = r.Namespace, r.Name, len(template.Graph.Template.Steps)
 	}
 	creation := to.StartCreation(ctx, task, parent, b.began, false)
+	creation.Count()
 	b.creations = append(b.creations, creation)
 	if to.Tracing() {
 		r.TraceRoot, r.Tracestate = creation.Root.Traceparent, creation.Root.Tracestate
@@ -238,7 +243,7 @@ func (b *batch) watch(ctx context.Context, r *orchestration.Request, template *o
 }
 
 // stored ends the creation of tasks that the database has.
-func (b *batch) stored(ctx context.Context, created []orchestration.Created) []*Run {
+func (b *batch) stored(ctx context.Context, created []orchestration.Created, sending time.Time) []*Run {
 	now, fresh := time.Now(), 0
 	runs := make([]*Run, len(created))
 	for i := range created {
@@ -258,7 +263,7 @@ func (b *batch) stored(ctx context.Context, created []orchestration.Created) []*
 		b.creations[i].Stored(now, existing)
 	}
 	if fresh > 0 {
-		b.client.watch.Sending(ctx, orchestration.Queue, now.Sub(b.began))
+		b.client.watch.Sending(ctx, orchestration.Queue, now.Sub(sending))
 	}
 	return runs
 }

@@ -29,6 +29,8 @@ type committer[I, O any] struct {
 	commit func(ctx context.Context, items []I) ([]O, func(), error)
 	// begun hears of each batch, with its size and the time that its first item waited.
 	begun func(ctx context.Context, committer string, items int, waited time.Duration)
+	// failed hears of items that were not committed.
+	failed func(items int, err error)
 	// largest bounds a batch; parallel bounds how many are under way.
 	largest, parallel int
 
@@ -137,6 +139,9 @@ func (c *committer[I, O]) settle(batch []*ticket[I, O]) {
 	case len(batch) == 1 || errors.Is(err, errNoAnswer) || db.Unreachable(err): // a database that is away is nobody's fault
 		for _, t := range batch {
 			t.done <- answer[O]{err: err}
+		}
+		if c.failed != nil {
+			c.failed(len(batch), err)
 		}
 	default:
 		half := len(batch) / 2

@@ -37,6 +37,8 @@ var (
 	ErrTimeout = errors.New("step timed out")
 	// ErrLeaseLost: this process could not renew its lease, or the step was cancelled or resolved. The result would not count.
 	ErrLeaseLost = errors.New("the step no longer belongs to this worker")
+	// errLeaseOverdue is the loss of a process that the database did not answer.
+	errLeaseOverdue = fmt.Errorf("%w: the database did not renew it", ErrLeaseLost)
 	// errLeaseExpired is the loss of a process that was too starved to renew.
 	errLeaseExpired = fmt.Errorf("%w: it could not be renewed in time", ErrLeaseLost)
 	// ErrStopping: the process stops; the step is handed back.

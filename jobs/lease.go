@@ -150,7 +150,7 @@ func (l *leases) expire() {
 		switch {
 		case !now.After(h.until):
 		case h.excused:
-			h.cancel(ErrLeaseLost)
+			h.cancel(errLeaseOverdue)
 		default:
 			h.cancel(errLeaseExpired)
 		}

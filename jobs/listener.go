@@ -11,6 +11,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
 	"github.com/tasker-systems/tasker-go/telemetry"
+	"github.com/tasker-systems/tasker-go/telemetry/pgxtrace"
 )
 
 // heard remembers when each queue was last announced. River does not tell whether a notification or a poll brought a job.
@@ -19,10 +20,35 @@ type heard struct {
 	last map[string]time.Time
 }
 
-// driver is River's, with ears.
+// driver is River's, with ears, and with a look at its fetches: River reports only those that succeed.
 type driver struct {
 	*riverpgxv5.Driver
-	heard *heard
+	heard     *heard
+	telemetry *telemetry.Telemetry
+}
+
+// GetExecutor returns River's executor, watched.
+func (d *driver) GetExecutor() riverdriver.Executor {
+	return &executor{d.Driver.GetExecutor(), d.telemetry}
+}
+
+type executor struct {
+	riverdriver.Executor
+	telemetry *telemetry.Telemetry
+}
+
+// JobGetAvailable fetches jobs and records it.
+func (e *executor) JobGetAvailable(
+	ctx context.Context, params *riverdriver.JobGetAvailableParams,
+) (*riverdriver.JobGetAvailableResult, error) {
+	began := time.Now()
+	result, err := e.Executor.JobGetAvailable(ctx, params)
+	if err != nil {
+		e.telemetry.FetchFailed(ctx, params.Queue, pgxtrace.ErrorType(err))
+	} else {
+		e.telemetry.Fetched(ctx, params.Queue, time.Since(began))
+	}
+	return result, err //nolint:wrapcheck // River's own, passed through
 }
 
 // GetListener returns River's listener, overheard.

@@ -135,7 +135,6 @@ func (p *promoter) promote(ctx context.Context) {
 		r.logger.WarnContext(ctx, "promote", slog.Int("steps", len(items)), slog.Any("error", err))
 		return
 	}
-	r.telemetry.Retried(ctx, len(items))
 	p.arm(time.Millisecond) // there may be more, or something due in a moment
 	r.logger.DebugContext(ctx, "retries dispatched", slog.Int("steps", len(items)))
 }

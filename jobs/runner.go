@@ -17,7 +17,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
-	"github.com/riverqueue/river/rivertype"
 
 	"github.com/tasker-systems/tasker-go/db"
 	"github.com/tasker-systems/tasker-go/db/dbsqlc"
@@ -118,9 +117,11 @@ func NewRunner(ctx context.Context, config Config, ended func(ids []uuid.UUID)) 
 	}
 	r.claims = newCommitter("claim", r.commitClaims, r.telemetry.Batch)
 	r.advances = newCommitter("advance", r.commitAdvances, r.telemetry.Batch)
+	r.advances.failed = r.unsent
 	r.stores = r.advances
 	if !config.Orchestrate {
 		r.stores = newCommitter("result", r.commitStores, r.telemetry.Batch)
+		r.stores.failed = r.unsent
 	}
 	r.leases = newLeases(config.Lease, config.Logger)
 	r.leases.renew = r.renew
@@ -215,11 +216,11 @@ func (r *Runner) newRiver() error {
 	river.AddWorker(workers, &enqueueWorker{runner: r})
 	river.AddWorker(workers, &executeWorker{runner: r})
 	river.AddWorker(workers, &resultWorker{runner: r})
-	client, err := river.NewClient[pgx.Tx](&driver{riverpgxv5.New(r.carrier), &r.heard}, &river.Config{
+	client, err := river.NewClient[pgx.Tx](&driver{riverpgxv5.New(r.carrier), &r.heard, r.telemetry}, &river.Config{
 		ID: r.config.ID, Schema: string(r.engine.River), Logger: r.logger, Queues: queues, Workers: workers,
 		FetchCooldown: time.Millisecond, FetchPollInterval: r.config.PollInterval, PollOnly: r.config.PollOnly,
 		JobTimeout: -1, RescueStuckJobsAfter: never, SkipUnknownJobCheck: true,
-		LeaderElectionDisabled: r.config.LeaderElectionDisabled, Hooks: []rivertype.Hook{river.HookMetricEmitFunc(r.fetched)},
+		LeaderElectionDisabled: r.config.LeaderElectionDisabled,
 		ReindexerIndexNames: []string{
 			"river_job_kind", "river_job_pkey", "river_job_prioritized_fetching_index",
 			"river_job_state_and_finalized_at_index", "river_job_unique_idx",
@@ -230,13 +231,6 @@ func (r *Runner) newRiver() error {
 	}
 	r.river = client
 	return nil
-}
-
-// fetched hears of River's fetches.
-func (r *Runner) fetched(ctx context.Context, params *rivertype.HookMetricEmitParams) {
-	if m, ok := params.Metric.(*rivertype.JobGetAvailableDurationMetric); ok {
-		r.telemetry.Fetched(ctx, m.Queue, m.Duration)
-	}
 }
 
 // Start begins to work. It returns once River fetches jobs.
@@ -336,13 +330,19 @@ func (r *Runner) commitItems(ctx context.Context, pool *pgxpool.Pool, name strin
 	fn func(context.Context, pgx.Tx, []orchestration.Item) (*orchestration.Effects, error),
 ) ([]stored, func(), error) {
 	var effects *orchestration.Effects
+	var told telemetry.Pass
 	err := db.InTx(ctx, pool, name, func(ctx context.Context, tx pgx.Tx) (err error) {
 		effects, err = fn(ctx, tx, items)
+		if err == nil && len(effects.Pass.Progress) > 0 {
+			told = effects.Pass
+		}
 		return err
 	})
 	if err != nil {
-		r.telemetry.SendFailed(ctx, orchestration.Queue, pgxtrace.ErrorType(err), len(items))
 		return nil, nil, err
+	}
+	if len(effects.Pass.Progress) == 0 {
+		effects.Pass = told // that of a run whose commit was in doubt, and has happened
 	}
 	committed := time.Now()
 	r.wake(effects)
@@ -351,6 +351,11 @@ func (r *Runner) commitItems(ctx context.Context, pool *pgxpool.Pool, name strin
 		out[i] = stored{effects.Verdicts[items[i].Dispatch], effects.Next[items[i].Dispatch]}
 	}
 	return out, func() { r.telemetry.Passed(context.WithoutCancel(ctx), &effects.Pass, committed) }, nil
+}
+
+// unsent counts items whose transaction failed, and with it the jobs that it would have inserted.
+func (r *Runner) unsent(items int, err error) {
+	r.telemetry.SendFailed(context.Background(), orchestration.Queue, pgxtrace.ErrorType(err), items)
 }
 
 // stored is what became of an outcome, and the step to go on with, if any.

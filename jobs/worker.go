@@ -125,11 +125,11 @@ func (r *Runner) received(job *rivertype.JobRow) (waited time.Duration, method s
 }
 
 // claim takes a step. A claim that was sent must be known, or its step would wait for the end of its lease: it is not given up
-// with the job's context, and a database that was away is asked again, with the same token. asked is the time before the
-// claim that was answered, from which the lease counts.
+// with the job's context, and a database that was away is asked again, with the same token, unless the process stops. asked
+// is the time before the claim that was answered, from which the lease counts.
 func (r *Runner) claim(ctx context.Context, dispatch orchestration.Dispatch) (step *orchestration.Claimed, asked time.Time, err error) {
 	claim := orchestration.Claim{Dispatch: dispatch, Token: uuid.New()}
-	err = r.persist(r.config.Lease, func() error {
+	err = r.persist(r.config.Lease, r.draining.Load, func() error {
 		asked = time.Now()
 		step, err = r.claims.do(context.WithoutCancel(ctx), claim)
 		return err
@@ -137,12 +137,12 @@ func (r *Runner) claim(ctx context.Context, dispatch orchestration.Dispatch) (st
 	return step, asked, err
 }
 
-// persist tries again for as long as the database is away, up to a limit.
-func (r *Runner) persist(limit time.Duration, try func() error) error {
+// persist tries again for as long as the database is away, up to a limit or until giveUp.
+func (*Runner) persist(limit time.Duration, giveUp func() bool, try func() error) error {
 	deadline := time.Now().Add(limit)
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		err := try()
-		if err == nil || time.Now().After(deadline) || (!db.Unavailable(err) && !errors.Is(err, errNoAnswer)) {
+		if err == nil || giveUp() || time.Now().After(deadline) || (!db.Unavailable(err) && !errors.Is(err, errNoAnswer)) {
 			return err
 		}
 		timer := time.NewTimer(wait)
@@ -216,7 +216,7 @@ func (r *Runner) execute(
 // taken says why a step is taken from its worker.
 func (r *Runner) taken(held context.Context) string {
 	switch {
-	case errors.Is(context.Cause(held), errLeaseExpired):
+	case errors.Is(context.Cause(held), errLeaseExpired), errors.Is(context.Cause(held), errLeaseOverdue):
 		return telemetry.LostExpired
 	case errors.Is(context.Cause(held), ErrLeaseLost):
 		return telemetry.LostWithdrawn
@@ -231,7 +231,7 @@ func (r *Runner) submitted(execution *telemetry.Execution, verdict orchestration
 		return
 	}
 	if !r.config.Orchestrate || verdict == orchestration.VerdictReplayed {
-		execution.Handed(orchestration.Queue, orchestration.KindResult, took)
+		execution.Handed(orchestration.Queue, orchestration.KindResult, took, !r.config.Orchestrate)
 	}
 	execution.Submitted(took)
 }
@@ -294,7 +294,8 @@ func (r *Runner) store(ctx context.Context, step *orchestration.Claimed, outcome
 	if r.config.Orchestrate && !r.draining.Load() && ctx.Err() == nil {
 		item.Offer = &orchestration.Offer{Token: uuid.New(), Step: step, Runs: r.runs}
 	}
-	err = r.persist(storePatience*r.config.Lease, func() error {
+	insist := func() bool { return false }
+	err = r.persist(storePatience*r.config.Lease, insist, func() error {
 		done, err = r.stores.do(context.WithoutCancel(ctx), item)
 		return err
 	})

@@ -128,6 +128,7 @@ func (w *writes) step(task *loadedTask, c *dag.StepChange) error {
 	p.Token = append(p.Token, token)
 	if c.To == dag.StepEnqueued {
 		task.dispatched(telemetry.Step{ID: row.id, Name: c.Step, Claim: row.claim + 1}, token != uuid.Nil)
+		task.news.Dispatched[len(task.news.Dispatched)-1].Retry = c.From == dag.StepWaitingForRetry || c.From == dag.StepError
 	}
 	if c.To == dag.StepWaitingForRetry {
 		if wait := max(c.RetryAt.Sub(task.now()), time.Millisecond); w.retry == 0 || wait < w.retry {

@@ -2,6 +2,7 @@ package orchestration
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -89,6 +90,9 @@ func (t *loadedTask) moved(plan *dag.Plan, failure string) {
 	}
 	if last := plan.Path[len(plan.Path)-1]; last.Resting() {
 		t.news.Final, t.news.Failure = string(last), failure
+		if last == dag.TaskError && failure == "" {
+			t.news.Failure = t.reason()
+		}
 	}
 }
 
@@ -106,6 +110,16 @@ func (e *Effects) arrived(tasks map[uuid.UUID]*loadedTask, items []Item) {
 		}
 		task.news.Received = append(task.news.Received, telemetry.Arrival{Queue: Queue, Kind: kind, Waited: item.Waited})
 	}
+}
+
+// reason names the failures that a task ended with, as far as this batch brought them.
+func (t *loadedTask) reason() string {
+	for i := range t.results {
+		if f := t.results[i].Failure; f != nil {
+			return fmt.Sprintf("step %s: %s: %s", t.results[i].Step, f.Type, f.Message)
+		}
+	}
+	return "a step failed before"
 }
 
 // account fills in what telemetry tells of a batch.

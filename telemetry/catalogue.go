@@ -135,7 +135,8 @@ var orchestrationMetrics = []Metric{
 	{
 		Name: "tasker.steps.enqueued.total", Kind: KindCounter, Unit: "{step}",
 		Labels: []string{labelCorrelation, labelNamespace, labelStepName},
-		Help:   "Steps dispatched to workers, each retry and each repeat after a loss included.",
+		Help: "Steps dispatched to workers, retries included. What is dispatched again because its worker or its job was lost is in " +
+			"tasker.steps.lost.total and tasker.sweep.repairs.total.",
 	},
 	{
 		Name: "tasker.step_results.processed.total", Kind: KindCounter, Unit: "{result}",
@@ -159,7 +160,7 @@ var orchestrationMetrics = []Metric{
 	},
 	{
 		Name: "tasker.tasks.active", Kind: KindGauge, Unit: "{task}", Labels: []string{labelState, labelNamespace},
-		Help: "Tasks that have not ended. Every process reports the same: use max, not sum.",
+		Help: "Tasks that have not ended; up to 100,000 are counted. Every process reports the same: use max, not sum.",
 	},
 	{
 		Name: "tasker.steps.ready", Kind: KindGauge, Unit: "{step}", Labels: []string{labelNamespace},
@@ -260,7 +261,8 @@ var messagingMetrics = []Metric{
 	{
 		Name: "tasker.messages.sent.total", Kind: KindCounter, Unit: "{message}",
 		Labels: []string{labelCorrelation, labelQueue, labelMessage},
-		Help:   "River jobs inserted, by queue and kind.",
+		Help: "River jobs inserted, by queue and kind. Those inserted in SQL (tasker.create_task, and what replaces lost jobs) are not " +
+			"in it.",
 	},
 	{
 		Name: "tasker.messages.received.total", Kind: KindCounter, Unit: "{message}",
@@ -277,7 +279,7 @@ var messagingMetrics = []Metric{
 	},
 	{
 		Name: "tasker.messages.receive_failures.total", Kind: KindCounter, Unit: "{failure}", Labels: []string{labelQueue, labelErrorType},
-		Help: "Fetches of jobs that failed. River does not say for which queue: the label is all.",
+		Help: "Fetches of jobs that failed.",
 	},
 	{
 		Name: "tasker.message.latency", Kind: KindHistogram, Unit: unitMS, Bounds: durationBounds,
@@ -298,7 +300,7 @@ var messagingMetrics = []Metric{
 	},
 	{
 		Name: "tasker.queue.depth", Kind: KindGauge, Unit: "{message}", Labels: []string{labelQueue, labelNamespace},
-		Help: "Jobs that could be fetched now. Every process reports the same: use max, not sum.",
+		Help: "Jobs that could be fetched now; up to 100,000 are counted. Every process reports the same: use max, not sum.",
 	},
 	{
 		Name: "tasker.queue.oldest_message.age", Kind: KindGauge, Unit: unitMS, Labels: []string{labelQueue},
@@ -323,7 +325,7 @@ var engineMetrics = []Metric{
 	},
 	{
 		Name: "tasker.retries.dispatched.total", Kind: KindCounter, Unit: "{step}", Labels: []string{},
-		Help: "Steps that the promoter dispatched when their back-off was over.",
+		Help: "Steps dispatched again when their back-off was over, or when an operator gave them new attempts.",
 	},
 	{
 		Name: "tasker.sweep.repairs.total", Kind: KindCounter, Unit: "{repair}", Labels: []string{labelEntity},
@@ -351,7 +353,7 @@ var engineMetrics = []Metric{
 	},
 	{
 		Name: "tasker.gauges.failures.total", Kind: KindCounter, Unit: "{failure}", Labels: []string{},
-		Help: "Times that the gauges could not be read from the database; after two in a row they report nothing.",
+		Help: "Times that the gauges could not be read from the database; what could not be read twice in a row is not shown.",
 	},
 	{
 		Name: "tasker.telemetry.correlation_labels.total", Kind: KindCounter, Unit: "{task}", Labels: []string{labelDecision},

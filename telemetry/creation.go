@@ -9,7 +9,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Creation is a task that is being created: its request is counted, and its root span is open.
+// Creation is a task that is being created: its root span is open.
 type Creation struct {
 	Task
 
@@ -17,6 +17,7 @@ type Creation struct {
 	ctx       context.Context //nolint:containedctx // the root span lives here from the request to the commit
 	span      trace.Span
 	began     time.Time
+	counted   bool
 }
 
 // Tracing tells whether spans go anywhere.
@@ -25,34 +26,44 @@ func (t *Telemetry) Tracing() bool { return t.tracing }
 // Counting tells whether metrics go anywhere.
 func (t *Telemetry) Counting() bool { return t.counting }
 
-// StartCreation counts a request, unless somebody has, and opens the root span of its task: in the caller's trace, if parent
-// or ctx belongs to one, else in one of its own. began is when the request was made.
+// StartCreation opens the root span of a task that is being created, unless it has one: in the caller's trace, if parent or
+// ctx belongs to one, else in one of its own. began is when the request was made. A request that nobody has counted is counted
+// by [Creation.Count].
 func (t *Telemetry) StartCreation(ctx context.Context, task *Task, parent Carrier, began time.Time, counted bool) *Creation {
-	c := &Creation{Task: *task, telemetry: t, began: began}
+	c := &Creation{Task: *task, telemetry: t, began: began, counted: counted, span: noSpan}
 	if !counted {
-		c.Admitted = t.gate.admit(ctx, task.CorrelationID, task.Steps)
+		c.Admitted = t.gate.admit(task.CorrelationID, task.Steps)
 	}
-	if sc := parent.context(); sc.IsValid() {
-		ctx = trace.ContextWithRemoteSpanContext(ctx, sc)
+	if task.Root == (Carrier{}) {
+		if sc := parent.context(); sc.IsValid() {
+			ctx = trace.ContextWithRemoteSpanContext(ctx, sc)
+		}
+		w := wanted{span: rootSpanID(task.ID)}
+		of := &spanOf{name: spanCreate, kind: trace.SpanKindProducer, began: began}
+		if !trace.SpanContextFromContext(ctx).IsValid() {
+			w.trace = TraceID(task.ID)
+		}
+		ctx, c.span = t.start(ctx, w, of)
+		c.Root = carry(c.span.SpanContext())
 	}
-	w := wanted{span: rootSpanID(task.ID)}
-	of := &spanOf{name: spanCreate, kind: trace.SpanKindProducer, began: began}
-	if !trace.SpanContextFromContext(ctx).IsValid() {
-		w.trace = TraceID(task.ID)
-	}
-	ctx, c.span = t.start(ctx, w, of)
 	c.ctx = ctx
-	c.Root = carry(c.span.SpanContext())
 	t.adopt(&c.Task)
-	if !counted {
-		t.taskRequests.countFor(ctx, &c.Task, values{c.Namespace, c.Name})
-	}
 	return c
+}
+
+// Count counts the request, and the decision about its label.
+func (c *Creation) Count() {
+	if !c.counted {
+		c.telemetry.gate.count(c.ctx, c.Admitted)
+		c.telemetry.taskRequests.countFor(c.ctx, &c.Task, values{c.Namespace, c.Name})
+	}
 }
 
 // Stored ends the creation of a task that was stored. existing is empty, or the id of the task that had its identity already.
 func (c *Creation) Stored(now time.Time, existing string) {
-	c.initialized(now)
+	if !c.counted { // who counted it has measured it, too
+		c.telemetry.initialization.recordFor(c.ctx, &c.Task, now.Sub(c.began), values{c.Namespace, c.Name})
+	}
 	if c.span.IsRecording() {
 		c.span.SetAttributes(c.attributes()...)
 		if existing != "" {
@@ -60,10 +71,6 @@ func (c *Creation) Stored(now time.Time, existing string) {
 		}
 	}
 	succeed(c.span, now)
-}
-
-func (c *Creation) initialized(now time.Time) {
-	c.telemetry.initialization.recordFor(c.ctx, &c.Task, now.Sub(c.began), values{c.Namespace, c.Name})
 }
 
 // Sent counts the job of a stored task.

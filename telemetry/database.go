@@ -9,10 +9,10 @@ import (
 
 // Database records what a pgx tracer sees. [github.com/tasker-systems/tasker-go/telemetry/pgxtrace] drives it.
 type Database struct {
-	queries, checkouts, connectionErrors, lostTransactions, receiveFailures *counter
-	queryTime, transactionTime, checkoutTime                                *histogram
-	connections, maxConnections                                             *gauge
-	meter                                                                   metric.Meter
+	queries, checkouts, connectionErrors, lostTransactions *counter
+	queryTime, transactionTime, checkoutTime               *histogram
+	connections, maxConnections                            *gauge
+	meter                                                  metric.Meter
 }
 
 func newDatabase(f *factory) *Database {
@@ -21,7 +21,6 @@ func newDatabase(f *factory) *Database {
 		checkouts:        f.counter("tasker.db.pool.checkouts.total"),
 		connectionErrors: f.counter("tasker.db.connection.errors.total"),
 		lostTransactions: f.counter("tasker.db.transactions.lost.total"),
-		receiveFailures:  f.counter("tasker.messages.receive_failures.total"),
 		queryTime:        f.histogram("tasker.sql.query.duration"),
 		transactionTime:  f.histogram("tasker.db.transaction.duration"),
 		checkoutTime:     f.histogram("tasker.db.pool.checkout.duration"),
@@ -57,11 +56,6 @@ func (d *Database) Checkout(ctx context.Context, pool string, took time.Duration
 // ConnectionError counts a connection that was not made or not given.
 func (d *Database) ConnectionError(ctx context.Context, errorType string) {
 	d.connectionErrors.add(ctx, 1, values{errorType})
-}
-
-// ReceiveFailed counts a fetch of jobs that failed.
-func (d *Database) ReceiveFailed(ctx context.Context, errorType string) {
-	d.receiveFailures.add(ctx, 1, values{"all", errorType})
 }
 
 // PoolStat are the connections of a pool.

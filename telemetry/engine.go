@@ -28,11 +28,6 @@ func (t *Telemetry) Reaped(ctx context.Context, steps int) {
 	t.lost.add(ctx, int64(steps), values{LostReaped})
 }
 
-// Retried counts steps dispatched by the promoter.
-func (t *Telemetry) Retried(ctx context.Context, steps int) {
-	t.retries.add(ctx, int64(steps), values{})
-}
-
 // Repaired counts what a sweep mended.
 func (t *Telemetry) Repaired(ctx context.Context, steps, tasks, jobs int) {
 	t.repairs.add(ctx, int64(steps), values{"step"})

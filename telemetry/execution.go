@@ -53,6 +53,7 @@ type Dispatch struct {
 func (t *Telemetry) StartExecution(ctx context.Context, task *Task, step *Step, claim *Claim) (context.Context, *Execution) {
 	t.adopt(task)
 	e := &Execution{telemetry: t, task: task, step: step, running: t.Gauges.executions(task.Namespace, step.Handler)}
+	e.attributes() // before other goroutines, of the handler, ask for them
 	ctx = context.WithValue(ctx, subjectKey{}, subject{task, step})
 	of := &spanOf{name: spanExecute, kind: trace.SpanKindConsumer, began: claim.Asked, id: executionSpanID(step.ID, step.Claim)}
 	of.links = t.causes(task, step, claim.Parents)
@@ -167,11 +168,14 @@ func (e *Execution) NotSubmitted(err error) {
 	e.span.End()
 }
 
-// Handed counts the result job that a worker without an orchestrator sends, and its own job, which is settled with it.
-func (e *Execution) Handed(queue, kind string, took time.Duration) {
+// Handed counts the result job that takes a result to an orchestrator, and the step's own job where it is settled with it.
+func (e *Execution) Handed(queue, kind string, took time.Duration, settled bool) {
 	t := e.telemetry
 	t.sent.countFor(e.ctx, e.task, values{queue, kind})
 	t.sendTime.record(e.ctx, milliseconds(took), values{queue})
+	if !settled {
+		return
+	}
 	t.archived.add(e.ctx, 1, values{e.task.Namespace})
 	t.archiveTime.record(e.ctx, milliseconds(took), values{e.task.Namespace})
 }
@@ -187,6 +191,11 @@ func (t *Telemetry) Received(ctx context.Context, task *Task, queue, kind string
 	t.adopt(task)
 	t.received.countFor(ctx, task, v)
 	t.latency.recordFor(ctx, task, waited, v)
+}
+
+// FetchFailed counts a fetch of jobs that failed.
+func (t *Telemetry) FetchFailed(ctx context.Context, queue, errorType string) {
+	t.receiveFailures.add(ctx, 1, values{queue, errorType})
 }
 
 // Fetched records a fetch of jobs.

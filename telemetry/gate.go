@@ -42,6 +42,9 @@ const (
 	// admissionBurst tasks may be admitted at once, admissionsPerMinute from then on.
 	admissionBurst      = 200
 	admissionsPerMinute = 60
+	// setsPerTask are the label sets that a task takes of the instrument that takes most, beside one for each step: a job has
+	// three combinations of queue and kind.
+	setsPerTask = 3
 )
 
 // gate decides which tasks have their correlation_id on metrics. It is asked once, where a task is created; the answer
@@ -73,22 +76,20 @@ func newGate(config *Config, decisions *counter) *gate {
 }
 
 // admit decides about a new task that will have the given number of steps.
-func (g *gate) admit(ctx context.Context, correlation uuid.UUID, steps int) bool {
-	var admitted bool
-	switch g.mode {
-	case LabelAll:
-		admitted = true
-	case LabelBounded:
-		admitted = g.spend(correlation, steps, true)
-	case LabelOff, LabelExemplars:
-		return false
+func (g *gate) admit(correlation uuid.UUID, steps int) bool {
+	return g.mode == LabelAll || g.mode == LabelBounded && g.spend(correlation, steps, true)
+}
+
+// count counts a decision.
+func (g *gate) count(ctx context.Context, admitted bool) {
+	if g.mode != LabelAll && g.mode != LabelBounded {
+		return
 	}
 	decision := "refused"
 	if admitted {
 		decision = "admitted"
 	}
 	g.decisions.add(ctx, 1, values{decision})
-	return admitted
 }
 
 // labels tells whether this process labels a task that was admitted.
@@ -102,13 +103,14 @@ func (g *gate) spend(correlation uuid.UUID, steps int, fresh bool) bool {
 	if passes, known := g.passed[correlation]; known {
 		return passes
 	}
-	if g.budget <= steps {
+	cost := setsPerTask + steps
+	if g.budget < cost {
 		g.spent.Do(g.warn)
 		return false
 	}
 	passes := !fresh || g.take()
 	if passes {
-		g.budget -= 1 + steps
+		g.budget -= cost
 		g.passed[correlation] = true
 	}
 	return passes

@@ -47,8 +47,7 @@ type Gauges struct {
 	tasksActive, stepsReady, running, workerDepth, depth, oldestAge *gauge
 	sampleFailures                                                  *counter
 
-	sample   atomic.Pointer[Sample]
-	failures atomic.Int32
+	sample atomic.Pointer[Sample]
 
 	mu        sync.Mutex
 	executing atomic.Pointer[map[values]*int64Gauge]
@@ -96,19 +95,10 @@ func (g *Gauges) executions(namespace, handler string) *int64Gauge {
 }
 
 // Show replaces the sample.
-func (g *Gauges) Show(sample *Sample) {
-	g.failures.Store(0)
-	g.sample.Store(sample)
-}
+func (g *Gauges) Show(sample *Sample) { g.sample.Store(sample) }
 
-// Failed says that no sample could be taken. After the second time in a row the gauges show nothing: a stale value is worse
-// than a gap.
-func (g *Gauges) Failed(ctx context.Context) {
-	g.sampleFailures.add(ctx, 1, values{})
-	if g.failures.Add(1) >= 2 {
-		g.sample.Store(nil)
-	}
-}
+// Failed counts a part of the sample that could not be read.
+func (g *Gauges) Failed(ctx context.Context) { g.sampleFailures.add(ctx, 1, values{}) }
 
 // Observe reports the gauges whenever metrics are collected, until stop is called.
 func (g *Gauges) Observe() (stop func() error, err error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,6 +87,7 @@ type names struct {
 const otherName = "other"
 
 func (n *names) admit(value string) string {
+	value = strings.ToValidUTF8(value, "\uFFFD") // an exporter would refuse the whole report
 	if n == nil {
 		return value
 	}

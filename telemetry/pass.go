@@ -69,6 +69,8 @@ type Ready struct {
 	Queue, Kind string
 	// Continued: the worker that made it ready goes on with it.
 	Continued bool
+	// Retry: its back-off is over, or an operator gave it new attempts.
+	Retry bool
 }
 
 // Passed records a pass after its commit.
@@ -85,6 +87,7 @@ func (t *Telemetry) Passed(ctx context.Context, pass *Pass, committed time.Time)
 	for i := range pass.Progress {
 		p := &pass.Progress[i]
 		if p.Creation != nil {
+			p.Creation.Count()
 			p.Creation.Stored(committed, "")
 		}
 		for _, a := range p.Received {
@@ -201,6 +204,9 @@ func (t *Telemetry) dispatched(
 		job := values{d.Queue, d.Kind}
 		t.stepsEnqueued.countFor(ctx, &p.Task, values{p.Namespace, d.Name})
 		t.sent.countFor(ctx, &p.Task, job)
+		if d.Retry {
+			t.retries.add(ctx, 1, values{})
+		}
 		if d.Continued {
 			t.received.countFor(ctx, &p.Task, job)
 		}

@@ -26,7 +26,7 @@ type Config struct {
 	// CorrelationLabel says which tasks have correlation_id as a label of their metrics. Default: none.
 	CorrelationLabel LabelMode
 	// CorrelationBudget is how many label sets LabelBounded may add to one instrument in the life of this process; a task
-	// takes one and one for each of its steps. Default 4000. The provider's cardinality limit must lie above it.
+	// takes three and one for each of its steps. Default 4000. The provider's cardinality limit must lie above it.
 	CorrelationBudget int
 	// Logger is told when the budget is spent. Nil: nobody is.
 	Logger *slog.Logger
@@ -97,7 +97,8 @@ type instruments struct {
 	executions, successes, failures, claimed, submitted *counter
 	execution, claim, submission                        *histogram
 
-	sent, received, archived, sendFailures       *counter
+	sent, received, archived                     *counter
+	sendFailures, receiveFailures                *counter
 	latency, sendTime, receiveTime, archiveTime  *histogram
 	lost, stale, retries, repairs, notifications *counter
 	batchSize, batchWait                         *histogram
@@ -127,14 +128,15 @@ func newInstruments(f *factory) *instruments {
 		claim:      f.histogram("tasker.step.claim.duration"),
 		submission: f.histogram("tasker.step_result.submission.duration"),
 
-		sent:         f.counter("tasker.messages.sent.total"),
-		received:     f.counter("tasker.messages.received.total"),
-		archived:     f.counter("tasker.messages.archived.total"),
-		sendFailures: f.counter("tasker.messages.send_failures.total"),
-		latency:      f.histogram("tasker.message.latency"),
-		sendTime:     f.histogram("tasker.message.send.duration"),
-		receiveTime:  f.histogram("tasker.message.receive.duration"),
-		archiveTime:  f.histogram("tasker.message.archive.duration"),
+		sent:            f.counter("tasker.messages.sent.total"),
+		received:        f.counter("tasker.messages.received.total"),
+		archived:        f.counter("tasker.messages.archived.total"),
+		sendFailures:    f.counter("tasker.messages.send_failures.total"),
+		receiveFailures: f.counter("tasker.messages.receive_failures.total"),
+		latency:         f.histogram("tasker.message.latency"),
+		sendTime:        f.histogram("tasker.message.send.duration"),
+		receiveTime:     f.histogram("tasker.message.receive.duration"),
+		archiveTime:     f.histogram("tasker.message.archive.duration"),
 
 		lost:              f.counter("tasker.steps.lost.total"),
 		stale:             f.counter("tasker.step_results.stale.total"),

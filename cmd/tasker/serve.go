@@ -360,7 +360,8 @@ func (f *serveFlags) welcome(cmd *cobra.Command, config *tasker.Config, address,
 		fmt.Fprintf(w, "✓ worker         %d slots each in %v\n", f.workers, slices.Sorted(maps.Keys(config.Namespaces)))
 	}
 	if address != "" {
-		fmt.Fprintf(w, "\n  River UI   http://%[1]s/riverui/\n  Health     http://%[1]s/health/ready\n  Metrics    http://%[1]s/metrics\n", address)
+		fmt.Fprintf(w, "\n  River UI   http://%[1]s/riverui/\n  Health     http://%[1]s/health/ready\n"+
+			"  Metrics    http://%[1]s/metrics\n", address)
 	}
 	fmt.Fprintf(w, `
   Next, in another terminal of this folder:

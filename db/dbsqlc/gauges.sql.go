@@ -11,9 +11,9 @@ import (
 
 const queueDepths = `-- name: QueueDepths :many
 
-SELECT j.queue, count(*)::bigint AS depth, extract(epoch FROM now() - min(j.scheduled_at))::float8 AS oldest_seconds
-  FROM /* TEMPLATE: schema */river_job j
- WHERE j.state = 'available'
+SELECT j.queue, count(*)::bigint AS depth,
+       extract(epoch FROM now() - min(greatest(j.scheduled_at, j.created_at)))::float8 AS oldest_seconds
+  FROM (SELECT r.queue, r.scheduled_at, r.created_at FROM /* TEMPLATE: schema */river_job r WHERE r.state = 'available' LIMIT $1) j
  GROUP BY j.queue
 `
 
@@ -23,10 +23,11 @@ type QueueDepthsRow struct {
 	OldestSeconds float64
 }
 
-// What the gauges show. One process asks this four times a minute; each part reads an index of what is open, or live jobs.
+// What the gauges show. Each process asks this four times a minute; each part reads an index of what is open, or live jobs, and
+// no more of them than tell that there are very many.
 // QueueDepths tells, for each queue, how many jobs could be fetched and since when the oldest of them could.
-func (q *Queries) QueueDepths(ctx context.Context) ([]QueueDepthsRow, error) {
-	rows, err := q.db.Query(ctx, queueDepths)
+func (q *Queries) QueueDepths(ctx context.Context, max int32) ([]QueueDepthsRow, error) {
+	rows, err := q.db.Query(ctx, queueDepths, max)
 	if err != nil {
 		return nil, err
 	}
@@ -47,8 +48,7 @@ func (q *Queries) QueueDepths(ctx context.Context) ([]QueueDepthsRow, error) {
 
 const stepReadyCounts = `-- name: StepReadyCounts :many
 SELECT s.queue AS namespace, count(*)::bigint AS n
-  FROM tasker.steps s
- WHERE s.dispatched_at IS NOT NULL AND s.state = 'enqueued'
+  FROM (SELECT d.queue FROM tasker.steps d WHERE d.dispatched_at IS NOT NULL AND d.state = 'enqueued' LIMIT $1) s
  GROUP BY s.queue
 `
 
@@ -57,8 +57,8 @@ type StepReadyCountsRow struct {
 	N         int64
 }
 
-func (q *Queries) StepReadyCounts(ctx context.Context) ([]StepReadyCountsRow, error) {
-	rows, err := q.db.Query(ctx, stepReadyCounts)
+func (q *Queries) StepReadyCounts(ctx context.Context, max int32) ([]StepReadyCountsRow, error) {
+	rows, err := q.db.Query(ctx, stepReadyCounts, max)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,8 @@ func (q *Queries) StepReadyCounts(ctx context.Context) ([]StepReadyCountsRow, er
 
 const taskCounts = `-- name: TaskCounts :many
 SELECT p.namespace, t.state, sum(t.n)::bigint AS n
-  FROM (SELECT o.template_id, o.state, count(*) AS n FROM tasker.tasks o WHERE o.finished_at IS NULL GROUP BY o.template_id, o.state) t
+  FROM (SELECT o.template_id, o.state, count(*) AS n FROM (SELECT id, template_id, state, priority, sinks_left, steps_failed, steps_retrying, transition_no, enqueue_job_id, correlation_id, parent_correlation_id, created_at, updated_at, run_at, started_at, finished_at, context, identity_hash, idempotency_key, initiator, source_system, reason, tags, traceparent, failure, tracestate, trace_root, correlation_label FROM tasker.tasks a WHERE a.finished_at IS NULL LIMIT $1) o
+         GROUP BY o.template_id, o.state) t
   JOIN tasker.templates p ON p.id = t.template_id
  GROUP BY p.namespace, t.state
 `
@@ -90,8 +91,8 @@ type TaskCountsRow struct {
 	N         int64
 }
 
-func (q *Queries) TaskCounts(ctx context.Context) ([]TaskCountsRow, error) {
-	rows, err := q.db.Query(ctx, taskCounts)
+func (q *Queries) TaskCounts(ctx context.Context, max int32) ([]TaskCountsRow, error) {
+	rows, err := q.db.Query(ctx, taskCounts, max)
 	if err != nil {
 		return nil, err
 	}

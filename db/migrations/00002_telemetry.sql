@@ -1,5 +1,8 @@
 -- +goose Up
 
+-- Whoever creates tasks waits behind this, so it does not wait for long: it is tried again when a transaction is in the way.
+SET LOCAL lock_timeout = '3s';
+
 -- What telemetry keeps with a task. traceparent, which was there before, is the caller's trace context and stays as it was
 -- given, with its tracestate. trace_root is the context of the task's own first span, under which all others stand, whichever
 -- process they run in; null until a process that traces has taken the task up. correlation_label is the decision whether the
@@ -10,15 +13,8 @@ ALTER TABLE tasker.tasks
     ADD COLUMN trace_root text,
     ADD COLUMN correlation_label boolean;
 
--- The fields of tasker.create_tasks; its caller must be able to set them.
--- In a block, because sqlc cannot read the statement.
--- +goose StatementBegin
-DO $$ BEGIN
-    ALTER TYPE tasker.task_request ADD ATTRIBUTE tracestate text, ADD ATTRIBUTE trace_root text, ADD ATTRIBUTE correlation_label boolean;
-END $$;
--- +goose StatementEnd
-
--- As before, with the three fields more.
+-- As before, with the three fields more. They are read from the requests, and are no attributes of tasker.task_request: calls
+-- that are under way while this runs go on with the body that they began with, to which the type must not change.
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION tasker.create_tasks(requests jsonb, notify boolean DEFAULT true)
 RETURNS TABLE (ordinal integer, id uuid, created boolean) LANGUAGE plpgsql
@@ -35,15 +31,13 @@ BEGIN
     SELECT array_agg(ROW(coalesce(q.id, tasker.uuid_v7()), q.namespace, q.name, q.version, coalesce(q.context, '{}'), coalesce(q.priority, 0),
                q.idempotency_key, coalesce(q.correlation_id, tasker.uuid_v7()), q.parent_correlation_id, coalesce(q.tags, '{}'),
                coalesce(q.initiator, 'system'), coalesce(q.source_system, 'tasker'), coalesce(q.reason, 'Task requested'),
-               q.run_at, q.traceparent, q.tracestate, q.trace_root, q.correlation_label)::tasker.task_request ORDER BY q.n),
+               q.run_at, q.traceparent)::tasker.task_request ORDER BY q.n),
            array_agg(t.id ORDER BY q.n), array_agg(t.identity_strategy ORDER BY q.n)
       INTO batch, template_ids, strategies
       FROM ROWS FROM (jsonb_to_recordset(requests) AS (id uuid, namespace text, name text, version text, context jsonb, priority integer,
                idempotency_key text, correlation_id uuid, parent_correlation_id uuid, tags text[], initiator text, source_system text,
-               reason text, run_at timestamptz, traceparent text, tracestate text, trace_root text, correlation_label boolean))
-               WITH ORDINALITY AS q(id, namespace, name, version, context, priority,
-               idempotency_key, correlation_id, parent_correlation_id, tags, initiator, source_system, reason, run_at, traceparent,
-               tracestate, trace_root, correlation_label, n)
+               reason text, run_at timestamptz, traceparent text)) WITH ORDINALITY AS q(id, namespace, name, version, context, priority,
+               idempotency_key, correlation_id, parent_correlation_id, tags, initiator, source_system, reason, run_at, traceparent, n)
       LEFT JOIN LATERAL (SELECT t.id, t.identity_strategy FROM tasker.templates t
                           WHERE t.namespace = q.namespace AND t.name = q.name AND (q.version IS NULL OR t.version = q.version)
                           ORDER BY t.created_at DESC, t.id DESC LIMIT 1) t ON true;
@@ -54,8 +48,7 @@ BEGIN
            array_agg(tasker.identity_hash(template_ids[b.n], strategies[b.n], b.idempotency_key, b.context) ORDER BY b.n)
       INTO ids, hashes
       FROM unnest(batch) WITH ORDINALITY AS b(id, namespace, name, version, context, priority, idempotency_key, correlation_id,
-               parent_correlation_id, tags, initiator, source_system, reason, run_at, traceparent, tracestate, trace_root,
-               correlation_label, n);
+               parent_correlation_id, tags, initiator, source_system, reason, run_at, traceparent, n);
 
     WITH task AS (
         INSERT INTO tasker.tasks (id, template_id, priority, enqueue_job_id, correlation_id, parent_correlation_id, run_at, context,
@@ -63,10 +56,10 @@ BEGIN
                                   trace_root, correlation_label)
         SELECT r.id, template_ids[r.n], r.priority, nextval('{{river_schema}}.river_job_id_seq'), r.correlation_id,
                r.parent_correlation_id, r.run_at, r.context, hashes[r.n], r.idempotency_key, r.initiator, r.source_system, r.reason,
-               r.tags, r.traceparent, r.tracestate, r.trace_root, r.correlation_label
+               r.tags, r.traceparent, requests->(r.n::integer - 1)->>'tracestate', requests->(r.n::integer - 1)->>'trace_root',
+               (requests->(r.n::integer - 1)->>'correlation_label')::boolean
           FROM unnest(batch) WITH ORDINALITY AS r(id, namespace, name, version, context, priority, idempotency_key, correlation_id,
-               parent_correlation_id, tags, initiator, source_system, reason, run_at, traceparent, tracestate, trace_root,
-               correlation_label, n)
+               parent_correlation_id, tags, initiator, source_system, reason, run_at, traceparent, n)
          ORDER BY hashes[r.n], r.n
             ON CONFLICT DO NOTHING
         RETURNING id, priority, enqueue_job_id, run_at
@@ -96,11 +89,7 @@ $$;
 
 -- +goose Down
 
--- +goose StatementBegin
-DO $$ BEGIN
-    ALTER TYPE tasker.task_request DROP ATTRIBUTE tracestate, DROP ATTRIBUTE trace_root, DROP ATTRIBUTE correlation_label;
-END $$;
--- +goose StatementEnd
+SET LOCAL lock_timeout = '3s';
 
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION tasker.create_tasks(requests jsonb, notify boolean DEFAULT true)

@@ -32,7 +32,6 @@ const (
 	connectionErrors = "tasker.db.connection.errors.total"
 	connections      = "tasker.db.pool.connections"
 	maxConnections   = "tasker.db.pool.max_connections"
-	receiveFailures  = "tasker.messages.receive_failures.total"
 )
 
 // testBundle is a pool that is measured, on a database that has nothing but table note.

@@ -16,15 +16,10 @@ const (
 	resultCanceled = "canceled"
 )
 
-// fetchQuery is the statement that River fetches jobs with.
-const fetchQuery = "JobGetAvailable"
-
 // statement is one that runs.
 type statement struct {
 	label string
 	began time.Time
-	// fetch: it asks for jobs.
-	fetch bool
 }
 
 // outcome is the server's answer.
@@ -36,7 +31,7 @@ type outcome struct {
 // statement labels a text. It takes the time.
 func (t *Tracer) statement(sql string) statement {
 	name := queryName(sql)
-	st := statement{began: time.Now(), fetch: t.fetches && name == fetchQuery}
+	st := statement{began: time.Now()}
 	if name == "" || t.verb {
 		st.label = labelOfVerb(t.verbs, firstWord(sql))
 	} else {
@@ -60,9 +55,6 @@ func (t *Tracer) copying(table pgx.Identifier) statement {
 func (t *Tracer) record(ctx context.Context, conn *pgx.Conn, ended statement, err error) {
 	result := t.result(ctx, conn, err)
 	t.database.Query(ctx, ended.label, result, time.Since(ended.began))
-	if ended.fetch && result == resultError {
-		t.database.ReceiveFailed(ctx, ErrorType(err))
-	}
 }
 
 // result tells failures from what the caller gave up. A deadline is a failure: nobody changed his mind, the answer was late.

@@ -198,29 +198,6 @@ func TestStatementsOfRiversPoolBearItsName(t *testing.T) {
 		b.meter.points(t, queries))
 }
 
-const fetch = "-- name: JobGetAvailable :many\n"
-
-func TestAFetchOfRiverThatFailsIsAFailureToReceive(t *testing.T) {
-	t.Parallel()
-	for _, verb := range []option{named("river"), verbs} {
-		b := setup(t, named("river"), verb)
-		conn := b.acquire(t)
-		require.NoError(t, run(t.Context(), conn, fetch+"SELECT 1"))
-		require.Error(t, run(t.Context(), conn, fetch+"SELECT 1/0"))
-		require.Error(t, run(t.Context(), conn, fetch+"SELECT nothing FROM nowhere"))
-		require.Error(t, run(t.Context(), conn, "-- name: JobInsert :many\nSELECT 1/0"))
-		b.cancelInFlight(t, prefixed{conn, fetch})
-		require.Equal(t, points{"data all": 1, "invalid_statement all": 1}, b.meter.points(t, receiveFailures))
-	}
-}
-
-func TestOnlyRiversPoolFetches(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	require.Error(t, run(t.Context(), b.pool, fetch+"SELECT 1/0"))
-	require.Empty(t, b.meter.points(t, receiveFailures))
-}
-
 // A River that renames its statements must not go unnoticed.
 func TestRiversOwnStatementsHaveNames(t *testing.T) {
 	t.Parallel()
@@ -241,20 +218,8 @@ func TestRiversOwnStatementsHaveNames(t *testing.T) {
 	for labels := range b.meter.points(t, queries) {
 		require.True(t, strings.HasPrefix(labels, "river."), labels)
 	}
-	require.Empty(t, b.meter.points(t, receiveFailures))
 }
 
 type noArgs struct{}
 
 func (noArgs) Kind() string { return "none" }
-
-// prefixed puts something before each statement.
-type prefixed struct {
-	execer
-
-	text string
-}
-
-func (p prefixed) Exec(ctx context.Context, sql string, arguments ...any) (pgconn.CommandTag, error) {
-	return p.execer.Exec(ctx, p.text+sql, arguments...)
-}

@@ -13,8 +13,7 @@ import (
 	"github.com/tasker-systems/tasker-go/telemetry"
 )
 
-// RiverPool is the name of the pool that River works with. Its statements bear it before their own name, and its failed
-// fetches of jobs count as failures to receive a message: River itself reports only those that succeed.
+// RiverPool is the name of the pool that River works with. Its statements bear it before their own name.
 const RiverPool = "river"
 
 // defaultPool is the name of a pool that has none.
@@ -34,7 +33,6 @@ type Tracer struct {
 	database *telemetry.Database
 	pool     string
 	verb     bool
-	fetches  bool
 
 	names  *labels
 	tables *labels
@@ -57,7 +55,7 @@ func New(database *telemetry.Database, config *Config) *Tracer {
 	if config == nil {
 		config = &Config{}
 	}
-	t := &Tracer{database: database, pool: config.Pool, verb: config.Verb, fetches: config.Pool == RiverPool}
+	t := &Tracer{database: database, pool: config.Pool, verb: config.Verb}
 	if t.pool == "" {
 		t.pool = defaultPool
 	}
