@@ -67,7 +67,7 @@ worker and the reference workflows.`,
 	flags.Lookup("database-url").DefValue = "" // help would print the password
 	flags.StringVar(&g.dir, "dir", ".tasker", "folder of the embedded Postgres")
 	flags.StringVarP(&g.output, "output", "o", "table", "how results are printed: table, json or id")
-	root.AddCommand(serve, newTask(g), newStep(g), newTemplate(g), newMigrate(g), newDoctor(g), newHealth(), newVersion())
+	root.AddCommand(serve, newTask(g), newStep(g), newTemplate(g), newMigrate(g), newDoctor(g), newVerify(g), newHealth(), newVersion())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	return root
 }
