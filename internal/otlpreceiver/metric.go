@@ -37,6 +37,8 @@ type Metric struct {
 // Point is the state of a metric for one set of attributes.
 type Point struct {
 	Attributes map[string]any
+	// Time is when the process read it.
+	Time time.Time
 	// Value is the sum of a counter over all processes, and the largest value of a gauge: what each process reads from the
 	// database is the same in all.
 	Value float64
@@ -96,8 +98,12 @@ func (r *Receiver) keepMetrics(batch []*metricspb.ResourceMetrics) {
 
 func (r *Receiver) keepSeries(s *series, delta bool) {
 	key := seriesKey{s.metric.Name, canonical(s.point.Attributes), process(s.resource)}
-	if before, ok := r.series[key]; ok && delta {
+	before, ok := r.series[key]
+	switch {
+	case ok && delta:
 		merge(&s.point, &before.point, s.metric.Kind)
+	case ok && s.point.Time.Before(before.point.Time):
+		return // a report that its process gave up may arrive after the one that followed
 	}
 	r.series[key] = *s
 }
@@ -155,7 +161,7 @@ func numbers(from []*metricspb.NumberDataPoint) []Point {
 			value = float64(p.GetAsInt())
 		}
 		points = append(points, Point{
-			Attributes: attributes(p.GetAttributes()), Value: value, Sum: value, Exemplars: exemplars(p.GetExemplars()),
+			Attributes: attributes(p.GetAttributes()), Time: instant(p.GetTimeUnixNano()), Value: value, Sum: value, Exemplars: exemplars(p.GetExemplars()),
 		})
 	}
 	return points
@@ -165,7 +171,7 @@ func histograms(from []*metricspb.HistogramDataPoint) []Point {
 	points := make([]Point, 0, len(from))
 	for _, p := range from {
 		points = append(points, Point{
-			Attributes: attributes(p.GetAttributes()), Count: p.GetCount(), Sum: p.GetSum(), Bounds: p.GetExplicitBounds(),
+			Attributes: attributes(p.GetAttributes()), Time: instant(p.GetTimeUnixNano()), Count: p.GetCount(), Sum: p.GetSum(), Bounds: p.GetExplicitBounds(),
 			Buckets: p.GetBucketCounts(), Exemplars: exemplars(p.GetExemplars()),
 		})
 	}
@@ -177,7 +183,7 @@ func exponentials(from []*metricspb.ExponentialHistogramDataPoint) []Point {
 	points := make([]Point, 0, len(from))
 	for _, p := range from {
 		points = append(points, Point{
-			Attributes: attributes(p.GetAttributes()), Count: p.GetCount(), Sum: p.GetSum(), Exemplars: exemplars(p.GetExemplars()),
+			Attributes: attributes(p.GetAttributes()), Time: instant(p.GetTimeUnixNano()), Count: p.GetCount(), Sum: p.GetSum(), Exemplars: exemplars(p.GetExemplars()),
 		})
 	}
 	return points
