@@ -161,7 +161,8 @@ func numbers(from []*metricspb.NumberDataPoint) []Point {
 			value = float64(p.GetAsInt())
 		}
 		points = append(points, Point{
-			Attributes: attributes(p.GetAttributes()), Time: instant(p.GetTimeUnixNano()), Value: value, Sum: value, Exemplars: exemplars(p.GetExemplars()),
+			Attributes: attributes(p.GetAttributes()), Time: instant(p.GetTimeUnixNano()),
+			Value: value, Sum: value, Exemplars: exemplars(p.GetExemplars()),
 		})
 	}
 	return points
@@ -171,7 +172,8 @@ func histograms(from []*metricspb.HistogramDataPoint) []Point {
 	points := make([]Point, 0, len(from))
 	for _, p := range from {
 		points = append(points, Point{
-			Attributes: attributes(p.GetAttributes()), Time: instant(p.GetTimeUnixNano()), Count: p.GetCount(), Sum: p.GetSum(), Bounds: p.GetExplicitBounds(),
+			Attributes: attributes(p.GetAttributes()), Time: instant(p.GetTimeUnixNano()),
+			Count: p.GetCount(), Sum: p.GetSum(), Bounds: p.GetExplicitBounds(),
 			Buckets: p.GetBucketCounts(), Exemplars: exemplars(p.GetExemplars()),
 		})
 	}
@@ -183,7 +185,8 @@ func exponentials(from []*metricspb.ExponentialHistogramDataPoint) []Point {
 	points := make([]Point, 0, len(from))
 	for _, p := range from {
 		points = append(points, Point{
-			Attributes: attributes(p.GetAttributes()), Time: instant(p.GetTimeUnixNano()), Count: p.GetCount(), Sum: p.GetSum(), Exemplars: exemplars(p.GetExemplars()),
+			Attributes: attributes(p.GetAttributes()), Time: instant(p.GetTimeUnixNano()),
+			Count: p.GetCount(), Sum: p.GetSum(), Exemplars: exemplars(p.GetExemplars()),
 		})
 	}
 	return points

@@ -65,6 +65,7 @@ var step = telemetry.Step{ID: uuid.MustParse("01900000-0000-7000-8000-0000000000
 func record(ctx context.Context, recorder *telemetry.Telemetry, task *telemetry.Task, handler func(context.Context)) {
 	now := time.Now()
 	creation := recorder.StartCreation(ctx, task, telemetry.Carrier{}, now, false)
+	creation.Count()
 	creation.Stored(now.Add(time.Millisecond), "")
 	work(ctx, recorder, &creation.Task, handler)
 }

@@ -223,7 +223,9 @@ func TestLabelsStayBelowTheLimitOfTheProvider(t *testing.T) {
 				c.Metrics.CorrelationLabel, c.Metrics.CorrelationBudget = mode, 100
 			})
 			for range 3000 {
-				b.recorder.StartCreation(t.Context(), newTask(uuid.New()), telemetry.Carrier{}, time.Now(), false).Stored(time.Now(), "")
+				c := b.recorder.StartCreation(t.Context(), newTask(uuid.New()), telemetry.Carrier{}, time.Now(), false)
+				c.Count()
+				c.Stored(time.Now(), "")
 			}
 			b.providers.Shutdown(t.Context())
 			s := b.receiver.Snapshot()
