@@ -59,6 +59,9 @@ func InSnapshot(ctx context.Context, pool *pgxpool.Pool, name string, fn func(ct
 	if err := fn(ctx, tx); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
+	if err := tx.Commit(ctx); err != nil { // there is nothing to keep, but a rollback would look like a failure
+		return fmt.Errorf("%s: end: %w", name, err)
+	}
 	return nil
 }
 

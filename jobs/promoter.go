@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -89,7 +90,7 @@ func (p *promoter) look(ctx context.Context) {
 	due, err := r.engine.NextDue(ctx, r.pool)
 	if err != nil {
 		p.patience = time.Now().Add(r.config.Lease)
-		r.logger.WarnContext(ctx, "promoter: database does not answer", slog.Any("error", err))
+		p.warn(ctx, "promoter: database does not answer", slog.Any("error", err))
 		return
 	}
 	p.notice(time.Now())
@@ -125,14 +126,14 @@ func (p *promoter) promote(ctx context.Context) {
 	r := p.runner
 	items, err := r.engine.DueRetries(ctx, r.pool)
 	if err != nil {
-		r.logger.WarnContext(ctx, "promote", slog.Any("error", err))
+		p.warn(ctx, "promote", slog.Any("error", err))
 		return
 	}
 	if len(items) == 0 {
 		return
 	}
 	if err := r.advances.doAll(ctx, items); err != nil {
-		r.logger.WarnContext(ctx, "promote", slog.Int("steps", len(items)), slog.Any("error", err))
+		p.warn(ctx, "promote", slog.Int("steps", len(items)), slog.Any("error", err))
 		return
 	}
 	p.arm(time.Millisecond) // there may be more, or something due in a moment
@@ -143,7 +144,7 @@ func (p *promoter) promote(ctx context.Context) {
 func (p *promoter) startDelayed(ctx context.Context) {
 	effects, err := p.runner.engine.StartDelayed(ctx, p.runner.pool)
 	if err != nil {
-		p.runner.logger.WarnContext(ctx, "start delayed tasks", slog.Any("error", err))
+		p.warn(ctx, "start delayed tasks", slog.Any("error", err))
 		return
 	}
 	p.runner.After(ctx, effects)
@@ -158,7 +159,7 @@ func (p *promoter) reap(ctx context.Context) {
 		return err
 	})
 	if err != nil {
-		r.logger.WarnContext(ctx, "reap", slog.Any("error", err))
+		p.warn(ctx, "reap", slog.Any("error", err))
 		return
 	}
 	r.After(ctx, effects)
@@ -189,7 +190,7 @@ func (p *promoter) sweepSlice(ctx context.Context) (ok bool) {
 		return err
 	})
 	if err != nil {
-		r.logger.WarnContext(ctx, "sweep", slog.Any("error", err))
+		p.warn(ctx, "sweep", slog.Any("error", err))
 		return false
 	}
 	p.cursor = cursor
@@ -199,4 +200,11 @@ func (p *promoter) sweepSlice(ctx context.Context) (ok bool) {
 		r.logger.InfoContext(ctx, "repaired", slog.Int("steps", done.Steps), slog.Int("tasks", done.Tasks), slog.Int("jobs", done.Jobs))
 	}
 	return true
+}
+
+// warn says what went wrong, unless it is only that the process stops.
+func (p *promoter) warn(ctx context.Context, what string, attrs ...slog.Attr) {
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		p.runner.logger.LogAttrs(ctx, slog.LevelWarn, what, attrs...)
+	}
 }

@@ -88,6 +88,7 @@ func watch(ctx context.Context, config *processConfig) (*setup.Providers, error)
 	settings.ServiceName = "tasker-orchestration"
 	settings.Metrics.Interval = time.Second
 	settings.Metrics.Prometheus = false
+	settings.Metrics.CorrelationLabel = telemetry.LabelOff // thousands of series a second are another test's subject
 	settings.Traces.SampleRatio = config.Ratio
 	settings.Enabled = config.Endpoint != ""
 	settings.ExportTo(setup.ProtocolGRPC, config.Endpoint)
