@@ -205,6 +205,6 @@ func (p *promoter) sweepSlice(ctx context.Context) (ok bool) {
 // warn says what went wrong, unless it is only that the process stops.
 func (p *promoter) warn(ctx context.Context, what string, attrs ...slog.Attr) {
 	if !errors.Is(ctx.Err(), context.Canceled) {
-		p.runner.logger.LogAttrs(ctx, slog.LevelWarn, what, attrs...)
+		p.runner.logger.LogAttrs(ctx, slog.LevelWarn, what, attrs...) //nolint:sloglint // literals, all of them
 	}
 }

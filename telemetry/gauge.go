@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"context"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,7 +49,7 @@ type Gauges struct {
 	sample atomic.Pointer[Sample]
 
 	mu        sync.Mutex
-	executing atomic.Pointer[map[values]*int64Gauge]
+	executing map[values]*int64Gauge
 }
 
 // int64Gauge is a number that goes up and down.
@@ -69,29 +68,22 @@ func newGauges(f *factory) *Gauges {
 		oldestAge:      f.gauge("tasker.queue.oldest_message.age"),
 		sampleFailures: f.counter("tasker.gauges.failures.total"),
 	}
-	g.executing.Store(&map[values]*int64Gauge{})
+	g.executing = make(map[values]*int64Gauge)
 	return g
 }
 
-// executions is the number of handlers that run for a callable.
+// executions is the number of handlers that run for a callable. Those whose names are not admitted any more share one.
 func (g *Gauges) executions(namespace, handler string) *int64Gauge {
-	v := values{namespace, handler}
-	if n := (*g.executing.Load())[v]; n != nil {
-		return n
-	}
+	guards := g.running.sets.guards
+	v := values{guards[labelNamespace].admit(namespace), guards[labelHandler].admit(handler)}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	known := *g.executing.Load()
-	if n := known[v]; n != nil {
-		return n
+	n := g.executing[v]
+	if n == nil {
+		n = &int64Gauge{}
+		g.executing[v] = n
 	}
-	if len(known) >= maxSets {
-		return &int64Gauge{}
-	}
-	known = maps.Clone(known)
-	known[v] = &int64Gauge{}
-	g.executing.Store(&known)
-	return known[v]
+	return n
 }
 
 // Show replaces the sample.
@@ -111,9 +103,11 @@ func (g *Gauges) Observe() (stop func() error, err error) {
 }
 
 func (g *Gauges) collect(_ context.Context, o metric.Observer) error {
-	for v, n := range *g.executing.Load() {
+	g.mu.Lock()
+	for v, n := range g.executing {
 		g.running.observe(o, n.n.Load(), v)
 	}
+	g.mu.Unlock()
 	sample := g.sample.Load()
 	if sample == nil {
 		return nil

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,33 +30,33 @@ type sets[O any] struct {
 	guards map[attribute.Key]*names
 	option func(attribute.Set) O
 
-	mu    sync.Mutex
-	known atomic.Pointer[map[values][]O]
+	mu    sync.RWMutex
+	known map[values][]O
 }
 
 func newSets[O any](m *Metric, guards map[attribute.Key]*names, option func(attribute.Set) O) *sets[O] {
-	s := &sets[O]{guards: guards, option: option}
+	s := &sets[O]{guards: guards, option: option, known: make(map[values][]O)}
 	for _, label := range m.Labels {
 		if label != labelCorrelation {
 			s.keys = append(s.keys, attribute.Key(label))
 		}
 	}
-	s.known.Store(&map[values][]O{})
 	return s
 }
 
 // options are those of a combination. They are made at its first use.
 func (s *sets[O]) options(v values) []O {
-	if options, ok := (*s.known.Load())[v]; ok {
+	s.mu.RLock()
+	options, ok := s.known[v]
+	s.mu.RUnlock()
+	if ok {
 		return options
 	}
-	options := []O{s.option(attribute.NewSet(s.attributes(v)...))}
+	options = []O{s.option(attribute.NewSet(s.attributes(v)...))}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known := *s.known.Load(); len(known) < maxSets {
-		known = maps.Clone(known)
-		known[v] = options
-		s.known.Store(&known)
+	if len(s.known) < maxSets {
+		s.known[v] = options
 	}
 	return options
 }

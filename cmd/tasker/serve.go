@@ -125,7 +125,7 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	defer pool.Close()
 	defer watch.Shutdown(context.WithoutCancel(ctx))
 	if _, err := f.tracer.Observe(pool); err != nil { // until the end
-		return err //nolint:wrapcheck // it names the pool
+		return err
 	}
 	client, err := tasker.NewClient(pool, config)
 	if err != nil {
