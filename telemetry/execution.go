@@ -69,7 +69,10 @@ func (t *Telemetry) StartExecution(ctx context.Context, task *Task, step *Step, 
 	t.claimed.add(ctx, 1, values{task.Namespace, claim.Method})
 	t.claim.record(ctx, milliseconds(claim.Held.Sub(claim.Asked)), values{task.Namespace, claim.Method})
 	t.executions.countFor(ctx, task, values{task.Namespace, step.Name, step.Handler})
-	e.began = time.Now()
+	e.began, e.handler = time.Now(), noSpan
+	if !e.span.IsRecording() {
+		return ctx, e
+	}
 	ctx, e.handler = t.start(ctx, wanted{span: handlerSpanID(step.ID, step.Claim)},
 		&spanOf{name: spanHandler, kind: trace.SpanKindInternal, began: e.began})
 	if e.handler.IsRecording() {

@@ -52,6 +52,10 @@ func (t *Telemetry) underRoot(ctx context.Context, task *Task, of *spanOf) (cont
 	if !root.IsValid() { // the task was taken up by a process without telemetry
 		return t.start(ctx, wanted{trace: TraceID(task.ID), span: of.id}, of, trace.WithNewRoot())
 	}
+	if !root.IsSampled() { // decided for the whole task: what is said inside still names its trace
+		ctx = trace.ContextWithRemoteSpanContext(ctx, root)
+		return ctx, trace.SpanFromContext(ctx)
+	}
 	if n := period(task.Age, t.maxAge); n > 0 {
 		sampled := root.IsSampled()
 		w := wanted{trace: laterTraceID(task.ID, n), span: of.id, sampled: &sampled}
@@ -86,7 +90,7 @@ func (t *Telemetry) start(ctx context.Context, w wanted, of *spanOf, options ...
 
 // within adds a span of the same goroutine that is over already.
 func (t *Telemetry) within(ctx context.Context, name string, began, ended time.Time, attributes func() []attribute.KeyValue) {
-	if !t.tracing {
+	if !trace.SpanFromContext(ctx).IsRecording() {
 		return
 	}
 	_, span := t.tracer.Start(ctx, name, trace.WithTimestamp(began))
