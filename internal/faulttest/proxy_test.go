@@ -110,8 +110,9 @@ func TestAPipelinedBatchStopsAtTheCut(t *testing.T) {
 	pipeline := b.broken.PgConn().StartPipeline(t.Context())
 	for _, body := range []string{"first", "second", "third"} {
 		pipeline.SendQueryParams("INSERT INTO note VALUES ('"+body+"')", nil, nil, nil, nil)
-		require.NoError(t, pipeline.Sync())
+		pipeline.SendPipelineSync()
 	}
+	require.NoError(t, pipeline.Flush(), "all at once: after the cut nothing could be sent")
 	results, err := pipeline.GetResults()
 	require.NoError(t, err)
 	reader, ok := results.(*pgconn.ResultReader)
