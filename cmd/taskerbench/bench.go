@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -38,22 +39,36 @@ func (b *bench) all(ctx context.Context) error {
 		{"W3 1-100-1", b.fan, false},
 		{"W4 wide join", b.join, false},
 	}
+	var results summary
 	for round := range b.rounds {
 		for _, w := range workloads {
-			modes := b.telemetry
-			if !w.watched {
-				modes = modes[:1]
+			if name, _, _ := strings.Cut(w.name, " "); !slices.Contains(b.workloads, name) {
+				continue
 			}
-			for _, mode := range modes {
+			for _, mode := range b.modes(round, w.watched) {
 				l, err := b.with(ctx, mode, w.run)
 				if err != nil {
 					return fmt.Errorf("%s: %w", w.name, err)
 				}
 				fmt.Printf(row, round+1, w.name, mode, l.rate, l.latency, l.postgres, l.process, l.commits, l.wal)
+				results.add(w.name, mode, l)
 			}
 		}
 	}
+	if b.rounds > 1 {
+		results.print(b.telemetry[0])
+	}
 	return nil
+}
+
+// modes are those that a workload is run in. Each round begins with another one: none always has the machine as its neighbour
+// left it.
+func (b *bench) modes(round int, watched bool) []string {
+	if !watched {
+		return b.telemetry[:1]
+	}
+	first := round % len(b.telemetry)
+	return slices.Concat(b.telemetry[first:], b.telemetry[:first])
 }
 
 // The last four columns are for one unit: a step, or a job of River's.
@@ -67,7 +82,12 @@ type line struct {
 	cost
 
 	rate, latency string
+	// p99 is of tasks, in milliseconds; 0 where there are none.
+	p99 float64
 }
+
+// cpu is that of Postgres and process together, in milliseconds for each unit.
+func (l *line) cpu() float64 { return l.postgres + l.process }
 
 // noop is the yardstick's job.
 type noop struct {
@@ -271,7 +291,7 @@ func (b *bench) serially(ctx context.Context, runs, steps int, create creator) (
 	at := func(q float64) float64 { return float64(times[int(q*float64(runs-1))].Microseconds()) / 1000 }
 	return line{
 		rate:    fmt.Sprintf("%.0f steps/s", per(runs*steps, total)),
-		latency: fmt.Sprintf("p50 %.1f p95 %.1f p99 %.1f ms", at(0.5), at(0.95), at(0.99)), cost: spent,
+		latency: fmt.Sprintf("p50 %.1f p95 %.1f p99 %.1f ms", at(0.5), at(0.95), at(0.99)), p99: at(0.99), cost: spent,
 	}, nil
 }
 

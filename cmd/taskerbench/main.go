@@ -4,12 +4,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -36,9 +38,13 @@ type settings struct {
 	jobs    int
 	workers int
 	rounds  int
+	// workloads are those that are run, by the first word of their names.
+	workloads []string
 	// telemetry are the modes that W1 and W2 are run in, side by side.
 	telemetry []string
-	sink      string
+	// labels says which tasks have their correlation_id on metrics.
+	labels string
+	sink   string
 }
 
 func run() error {
@@ -54,9 +60,12 @@ func run() error {
 	modes := flag.String("telemetry", modeOff, "modes to run W1 and W2 in, separated by commas: off, metrics, traces (with metrics), "+
 		"tenth (of the traces), "+
 		"absent and hanging (traces and metrics, and a collector that is not there or does not answer)")
+	flag.StringVar(&s.labels, "labels", "off", "telemetry.metrics.correlation_id_label: off, which is production's, bounded or all")
+	workloads := flag.String("workloads", "R,W1,W2,W3,W4", "workloads to run, separated by commas")
+	profile := flag.String("cpuprofile", "", "file to write a CPU profile of this process to, for go tool pprof")
 	flag.StringVar(&s.sink, "sink", "", "be the collector that taskerbench starts for itself: one that works or one that hangs")
 	flag.Parse()
-	s.telemetry = strings.Split(*modes, ",")
+	s.telemetry, s.workloads = strings.Split(*modes, ","), strings.Split(*workloads, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
@@ -87,7 +96,24 @@ func run() error {
 	}
 	fmt.Printf("%s, %d cores, PostgreSQL %s, %s\n\n", runtime.Version(), runtime.NumCPU(), version, time.Now().UTC().Format("2006-01-02"))
 	b := &bench{settings: s, pool: pool, meter: &meter{pool: pool, postmaster: pid}}
-	return b.all(ctx)
+	return profiled(*profile, func() error { return b.all(ctx) })
+}
+
+// profiled runs f, and writes what its CPU time went into to a file if one is named.
+func profiled(name string, f func() error) error {
+	if name == "" {
+		return f()
+	}
+	file, err := os.Create(name)
+	if err != nil {
+		return fmt.Errorf("write profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return errors.Join(fmt.Errorf("start profile: %w", err), file.Close())
+	}
+	err = f()
+	pprof.StopCPUProfile()
+	return errors.Join(err, file.Close())
 }
 
 // embedded starts a server for this run, durable as a real one, and removes it afterwards.

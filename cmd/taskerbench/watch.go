@@ -5,14 +5,16 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/tasker-systems/tasker-go/internal/otlpreceiver"
-	"github.com/tasker-systems/tasker-go/telemetry"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
+
 	"github.com/tasker-systems/tasker-go/telemetry/setup"
 )
 
@@ -50,7 +52,9 @@ func (b *bench) with(ctx context.Context, mode string, run func(context.Context)
 	defer stop()
 	settings.ExportTo(setup.ProtocolGRPC, endpoint)
 	settings.Metrics.Prometheus = false
-	settings.Metrics.CorrelationLabel = telemetry.LabelBounded
+	if err := settings.Metrics.CorrelationLabel.UnmarshalText([]byte(b.labels)); err != nil {
+		return line{}, fmt.Errorf("-labels: %w", err)
+	}
 	settings.Metrics.Interval = 5 * time.Second // often enough that short runs pay for it
 	switch mode {
 	case modeMetrics:
@@ -100,17 +104,36 @@ func startSink(ctx context.Context, kind string) (endpoint string, stop func(), 
 	return strings.TrimSpace(text), stop, nil
 }
 
-// sink receives until it is killed.
+// sink is a collector: it takes whatever comes and looks at none of it, so that it leaves the machine to those who are measured.
+// It ends when it is killed.
 func sink(ctx context.Context, kind string) error {
-	receiver, err := otlpreceiver.Start(ctx, "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("start collector: %w", err)
 	}
-	defer receiver.Stop()
-	if kind == sinkHangs {
-		receiver.SetFault(otlpreceiver.Hang())
-	}
-	fmt.Println(receiver.Endpoint())
-	<-ctx.Done()
-	return nil
+	server := grpc.NewServer(grpc.ForceServerCodecV2(unread{}), grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+		if kind == sinkHangs {
+			<-stream.Context().Done()
+			return stream.Context().Err()
+		}
+		if err := stream.RecvMsg(nil); err != nil {
+			return err //nolint:wrapcheck // gRPC's own
+		}
+		return stream.SendMsg(nil)
+	}))
+	context.AfterFunc(ctx, server.Stop)
+	fmt.Println("http://" + listener.Addr().String())
+	return server.Serve(listener) //nolint:wrapcheck // it says what it served
 }
+
+// unread is a codec that leaves messages alone. Its answers are empty, which is what a collector answers that has taken all.
+type unread struct{}
+
+// Marshal returns nothing.
+func (unread) Marshal(any) (mem.BufferSlice, error) { return nil, nil }
+
+// Unmarshal drops what came.
+func (unread) Unmarshal(mem.BufferSlice, any) error { return nil }
+
+// Name is that of the messages that are left alone.
+func (unread) Name() string { return "proto" }
