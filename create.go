@@ -232,7 +232,7 @@ func (b *batch) watch(ctx context.Context, r *orchestration.Request, template *o
 		task.Namespace, task.Name, task.Steps = r.Namespace, r.Name, len(template.Graph.Template.Steps)
 	}
 	creation := to.StartCreation(ctx, task, parent, b.began, false)
-	creation.Count()
+	creation.Count(ctx)
 	b.creations = append(b.creations, creation)
 	if to.Tracing() {
 		r.TraceRoot, r.Tracestate = creation.Root.Traceparent, creation.Root.Tracestate
@@ -256,11 +256,11 @@ func (b *batch) stored(ctx context.Context, created []orchestration.Created, sen
 		}
 		existing := ""
 		if created[i].New {
-			b.creations[i].Sent(orchestration.Queue, orchestration.KindEnqueue)
+			b.creations[i].Sent(ctx, orchestration.Queue, orchestration.KindEnqueue)
 		} else {
 			existing = created[i].ID.String()
 		}
-		b.creations[i].Stored(now, existing)
+		b.creations[i].Stored(ctx, now, existing)
 	}
 	if fresh > 0 {
 		b.client.watch.Sending(ctx, orchestration.Queue, now.Sub(sending))

@@ -194,21 +194,21 @@ func (r *Runner) execute(
 	// A failure after the context was taken away is not the handler's: it uses up no attempt. If the step has gone to another
 	// worker, or was cancelled, the hand-back changes nothing.
 	if outcome.Failure != nil && held.Err() != nil && (r.stopping.Load() || errors.Is(context.Cause(held), ErrLeaseLost)) {
-		execution.Taken(r.taken(held))
+		execution.Taken(ctx, r.taken(held))
 		return started, nil, r.handBack(ctx, step, errors.Is(context.Cause(held), errLeaseExpired))
 	}
 	if f := outcome.Failure; f != nil {
-		execution.Failed(f.Type, f.Message)
+		execution.Failed(ctx, f.Type, f.Message)
 	} else {
-		execution.Succeeded()
+		execution.Succeeded(ctx)
 	}
 	asked := time.Now()
 	done, err := r.store(ctx, step, outcome)
 	if err != nil {
-		execution.NotSubmitted(err)
+		execution.NotSubmitted(ctx, err)
 		return asked, nil, fmt.Errorf("store result of step %s (claim %d): %w", step.StepID, step.ClaimNo, err)
 	}
-	r.submitted(execution, done.verdict, time.Since(asked))
+	r.submitted(ctx, execution, done.verdict, time.Since(asked))
 	r.report(ctx, step, outcome, done.verdict, asked.Sub(started))
 	return asked, done.next, nil
 }
@@ -225,15 +225,15 @@ func (r *Runner) taken(held context.Context) string {
 }
 
 // submitted tells telemetry what became of a result. Without an orchestrator in this process a job takes it to one.
-func (r *Runner) submitted(execution *telemetry.Execution, verdict orchestration.Verdict, took time.Duration) {
+func (r *Runner) submitted(ctx context.Context, execution *telemetry.Execution, verdict orchestration.Verdict, took time.Duration) {
 	if verdict == orchestration.VerdictStale {
-		execution.Stale()
+		execution.Stale(ctx)
 		return
 	}
 	if !r.config.Orchestrate || verdict == orchestration.VerdictReplayed {
-		execution.Handed(orchestration.Queue, orchestration.KindResult, took, !r.config.Orchestrate)
+		execution.Handed(ctx, orchestration.Queue, orchestration.KindResult, took, !r.config.Orchestrate)
 	}
-	execution.Submitted(took)
+	execution.Submitted(ctx, took)
 }
 
 // staleResult is the log line of a result that came too late.

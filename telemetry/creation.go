@@ -14,8 +14,7 @@ type Creation struct {
 	Task
 
 	telemetry *Telemetry
-	ctx       context.Context //nolint:containedctx // the root span lives here from the request to the commit
-	span      trace.Span
+	span      opened
 	began     time.Time
 	counted   bool
 }
@@ -30,61 +29,57 @@ func (t *Telemetry) Counting() bool { return t.counting }
 // ctx belongs to one, else in one of its own. began is when the request was made. A request that nobody has counted is counted
 // by [Creation.Count].
 func (t *Telemetry) StartCreation(ctx context.Context, task *Task, parent Carrier, began time.Time, counted bool) *Creation {
-	c := &Creation{Task: *task, telemetry: t, began: began, counted: counted, span: noSpan}
+	c := &Creation{Task: *task, telemetry: t, began: began, counted: counted}
 	if !counted {
 		c.Admitted = t.gate.admit(task.CorrelationID, task.Steps)
 	}
-	if task.Root == (Carrier{}) {
-		if sc := parent.context(); sc.IsValid() {
-			ctx = trace.ContextWithRemoteSpanContext(ctx, sc)
+	if task.Root == (Carrier{}) && t.tracing {
+		c.span.Span = Span{
+			Name: spanCreate, Kind: trace.SpanKindProducer, Began: began, Parent: parent.context(), ID: rootSpanID(task.ID),
+			Attributes: c.attributes(make([]attribute.KeyValue, 0, maxAttributes)),
 		}
-		w := wanted{span: rootSpanID(task.ID)}
-		of := &spanOf{name: spanCreate, kind: trace.SpanKindProducer, began: began}
-		if !trace.SpanContextFromContext(ctx).IsValid() {
-			w.trace = TraceID(task.ID)
+		if !c.span.Parent.IsValid() {
+			c.span.Parent = trace.SpanContextFromContext(ctx)
 		}
-		ctx, c.span = t.start(ctx, w, of)
-		c.Root = carry(c.span.SpanContext())
+		if !c.span.Parent.IsValid() {
+			c.span.TraceID = TraceID(task.ID)
+		}
+		t.open(ctx, &c.span)
+		c.Root = carry(c.span.context)
 	}
-	c.ctx = ctx
 	t.adopt(&c.Task)
 	return c
 }
 
 // Count counts the request, and the decision about its label.
-func (c *Creation) Count() {
+func (c *Creation) Count(ctx context.Context) {
 	if !c.counted {
-		c.telemetry.gate.count(c.ctx, c.Admitted)
-		c.telemetry.taskRequests.countFor(c.ctx, &c.Task, values{c.Namespace, c.Name})
+		c.telemetry.gate.count(ctx, c.Admitted)
+		c.telemetry.taskRequests.countFor(ctx, &c.Task, c.span.context, values{c.Namespace, c.Name})
 	}
 }
 
 // Stored ends the creation of a task that was stored. existing is empty, or the id of the task that had its identity already.
-func (c *Creation) Stored(now time.Time, existing string) {
+func (c *Creation) Stored(ctx context.Context, now time.Time, existing string) {
 	if !c.counted { // who counted it has measured it, too
-		c.telemetry.initialization.recordFor(c.ctx, &c.Task, now.Sub(c.began), values{c.Namespace, c.Name})
+		c.telemetry.initialization.recordFor(ctx, &c.Task, c.span.context, now.Sub(c.began), values{c.Namespace, c.Name})
 	}
-	if c.span.IsRecording() {
-		c.span.SetAttributes(c.attributes()...)
-		if existing != "" {
-			c.span.SetAttributes(attribute.String("duplicate_of", existing))
-		}
+	c.span.Code = codes.Ok
+	if existing != "" {
+		c.span.Attributes = append(c.span.Attributes, attribute.String("duplicate_of", existing))
 	}
-	succeed(c.span, now)
+	c.span.end(now)
 }
 
 // Sent counts the job of a stored task.
-func (c *Creation) Sent(queue, kind string) {
-	c.telemetry.sent.countFor(c.ctx, &c.Task, values{queue, kind})
+func (c *Creation) Sent(ctx context.Context, queue, kind string) {
+	c.telemetry.sent.countFor(ctx, &c.Task, c.span.context, values{queue, kind})
 }
 
 // Refused ends the creation of a task that was not stored.
 func (c *Creation) Refused(now time.Time, err error) {
-	if c.span.IsRecording() {
-		c.span.SetAttributes(c.attributes()...)
-		c.span.SetStatus(codes.Error, err.Error())
-	}
-	c.span.End(trace.WithTimestamp(now))
+	c.span.fail(err.Error())
+	c.span.end(now)
 }
 
 // Sending records the transaction that inserted jobs into a queue.

@@ -26,9 +26,8 @@ type Execution struct {
 	telemetry *Telemetry
 	task      *Task
 	step      *Step
-	span      trace.Span
-	ctx       context.Context //nolint:containedctx // what is recorded later belongs to the step's span
-	handler   trace.Span
+	span      opened
+	handler   handlerSpan
 	began     time.Time
 	running   *int64Gauge
 	succeeded bool
@@ -52,31 +51,43 @@ type Dispatch struct {
 // StartExecution records a claim that was won and opens the span of the execution. The context is the handler's.
 func (t *Telemetry) StartExecution(ctx context.Context, task *Task, step *Step, claim *Claim) (context.Context, *Execution) {
 	t.adopt(task)
-	e := &Execution{telemetry: t, task: task, step: step, running: t.Gauges.executions(task.Namespace, step.Handler)}
-	e.attributes() // before other goroutines, of the handler, ask for them
-	ctx = context.WithValue(ctx, subjectKey{}, subject{task, step})
-	of := &spanOf{name: spanExecute, kind: trace.SpanKindConsumer, began: claim.Asked, id: executionSpanID(step.ID, step.Claim)}
-	of.links = t.causes(task, step, claim.Parents)
-	ctx, e.span = t.underRoot(ctx, task, of)
-	if e.span.IsRecording() {
-		e.span.SetAttributes(e.attributes()...)
+	e := &Execution{
+		telemetry: t, task: task, step: step, running: t.Gauges.executions(task.Namespace, step.Handler),
 	}
-	e.ctx = ctx
-	t.within(ctx, spanClaim, claim.Asked, claim.Held, func() []attribute.KeyValue {
-		return append(task.stepIDs(step), attribute.String("claim_method", claim.Method))
-	})
+	// Before other goroutines, of the handler, ask for the ids.
+	ids := append(task.ids(make([]attribute.KeyValue, 0, maxAttributes)), step.id())
+	ctx = context.WithValue(ctx, subjectKey{}, subject{task, step})
+	e.span.Span = Span{
+		Name: spanExecute, Kind: trace.SpanKindConsumer, ID: executionSpanID(step.ID, step.Claim), Began: claim.Asked,
+		Links: t.causes(task, step, claim.Parents),
+	}
+	switch {
+	case t.underRoot(task, &e.span.Span):
+		e.span.Attributes = step.attributes(task.ids(make([]attribute.KeyValue, 0, maxAttributes)))
+		t.open(ctx, &e.span)
+		ctx = trace.ContextWithSpanContext(ctx, e.Span())
+	case task.root.IsValid(): // log lines name the trace all the same
+		ctx = trace.ContextWithRemoteSpanContext(ctx, task.root)
+	}
+	of := e.Span()
+	if of.IsSampled() {
+		t.record(ctx, &Span{
+			Name: spanClaim, Parent: of, Began: claim.Asked, Ended: claim.Held, Code: codes.Ok,
+			Attributes: append(ids, attribute.String("claim_method", claim.Method)),
+		})
+	}
 	e.running.add(1)
 	t.claimed.add(ctx, 1, values{task.Namespace, claim.Method})
 	t.claim.record(ctx, milliseconds(claim.Held.Sub(claim.Asked)), values{task.Namespace, claim.Method})
-	t.executions.countFor(ctx, task, values{task.Namespace, step.Name, step.Handler})
-	e.began, e.handler = time.Now(), noSpan
-	if !e.span.IsRecording() {
-		return ctx, e
-	}
-	ctx, e.handler = t.start(ctx, wanted{span: handlerSpanID(step.ID, step.Claim)},
-		&spanOf{name: spanHandler, kind: trace.SpanKindInternal, began: e.began})
-	if e.handler.IsRecording() {
-		e.handler.SetAttributes(append(task.stepIDs(step), attribute.String("handler", step.Handler))...)
+	t.executions.countFor(ctx, task, of, values{task.Namespace, step.Name, step.Handler})
+	e.began = time.Now()
+	if of.IsSampled() {
+		e.handler.span.Span = Span{
+			Name: spanHandler, Parent: of, ID: handlerSpanID(step.ID, step.Claim), Began: e.began,
+			Attributes: append(ids, attribute.String("handler", step.Handler)),
+		}
+		t.open(ctx, &e.handler.span)
+		ctx = trace.ContextWithSpan(ctx, &e.handler)
 	}
 	return ctx, e
 }
@@ -96,91 +107,81 @@ func (t *Telemetry) causes(task *Task, step *Step, parents []Dispatch) []trace.L
 	return links
 }
 
-func (e *Execution) attributes() []attribute.KeyValue {
-	return append(e.task.ids(), e.step.attributes()...)
-}
-
 // Within is a context inside of the execution, but not of its handler.
 func (e *Execution) Within(ctx context.Context) context.Context {
-	return trace.ContextWithSpan(context.WithValue(ctx, subjectKey{}, subject{e.task, e.step}), e.span)
+	return trace.ContextWithSpanContext(context.WithValue(ctx, subjectKey{}, subject{e.task, e.step}), e.Span())
 }
 
 // Span is the context of the execution's span, for links.
-func (e *Execution) Span() trace.SpanContext { return e.span.SpanContext() }
+func (e *Execution) Span() trace.SpanContext { return e.span.context }
 
 // Succeeded records that the handler returned a result.
-func (e *Execution) Succeeded() {
+func (e *Execution) Succeeded(ctx context.Context) {
 	e.succeeded = true
-	e.telemetry.successes.countFor(e.ctx, e.task, values{e.task.Namespace})
-	e.returned("success")
+	e.telemetry.successes.countFor(ctx, e.task, e.Span(), values{e.task.Namespace})
+	e.returned(ctx, "success", codes.Ok, "")
 }
 
 // Failed records that the handler failed, or that there was none.
-func (e *Execution) Failed(errorType, message string) {
-	e.handler.SetAttributes(attribute.String("error.type", errorType))
-	e.handler.SetStatus(codes.Error, message)
-	e.span.SetStatus(codes.Error, errorType)
-	e.telemetry.failures.countFor(e.ctx, e.task, values{e.task.Namespace, errorType})
-	e.returned("error")
+func (e *Execution) Failed(ctx context.Context, errorType, message string) {
+	e.span.fail(errorType)
+	e.telemetry.failures.countFor(ctx, e.task, e.Span(), values{e.task.Namespace, errorType})
+	e.returned(ctx, "error", codes.Error, message, attribute.String("error.type", errorType))
 }
 
-func (e *Execution) returned(result string) {
+func (e *Execution) returned(ctx context.Context, result string, code codes.Code, message string, more ...attribute.KeyValue) {
 	now := time.Now()
 	e.running.add(-1)
-	e.telemetry.execution.recordFor(e.ctx, e.task, now.Sub(e.began), values{e.task.Namespace, result})
-	if e.succeeded {
-		succeed(e.handler, now)
-	} else {
-		e.handler.End(trace.WithTimestamp(now))
-	}
+	e.telemetry.execution.recordFor(ctx, e.task, e.Span(), now.Sub(e.began), values{e.task.Namespace, result})
+	e.handler.end(now, code, message, more...)
 }
 
 // Taken records that the step was taken from its worker, for one of the reasons above, and ends the execution: it has neither
 // succeeded nor failed.
-func (e *Execution) Taken(reason string) {
+func (e *Execution) Taken(ctx context.Context, reason string) {
 	e.running.add(-1)
-	e.telemetry.lost.add(e.ctx, 1, values{reason})
-	for _, span := range []trace.Span{e.handler, e.span} {
-		span.SetStatus(codes.Error, reason)
-		span.End()
-	}
+	e.telemetry.lost.add(ctx, 1, values{reason})
+	now := time.Now()
+	e.handler.end(now, codes.Error, reason)
+	e.span.fail(reason)
+	e.span.end(now)
 }
 
 // Submitted records that the result is stored, and ends the execution.
-func (e *Execution) Submitted(took time.Duration) {
+func (e *Execution) Submitted(ctx context.Context, took time.Duration) {
 	v := values{e.task.Namespace, "completion"}
-	e.telemetry.submitted.countFor(e.ctx, e.task, v)
-	e.telemetry.submission.recordFor(e.ctx, e.task, took, v)
+	e.telemetry.submitted.countFor(ctx, e.task, e.Span(), v)
+	e.telemetry.submission.recordFor(ctx, e.task, e.Span(), took, v)
 	if e.succeeded {
-		e.span.SetStatus(codes.Ok, "")
+		e.span.Code = codes.Ok
 	}
-	e.span.End()
+	e.span.end(time.Now())
 }
 
 // Stale records a result that came too late, and ends the execution.
-func (e *Execution) Stale() {
-	e.telemetry.stale.add(e.ctx, 1, values{e.task.Namespace})
-	e.span.SetAttributes(attribute.Bool("stale", true))
-	e.span.End()
+func (e *Execution) Stale(ctx context.Context) {
+	e.telemetry.stale.add(ctx, 1, values{e.task.Namespace})
+	e.span.Attributes = append(e.span.Attributes, attribute.Bool("stale", true))
+	e.span.end(time.Now())
 }
 
 // NotSubmitted records that the result could not be stored, and ends the execution.
-func (e *Execution) NotSubmitted(err error) {
-	e.telemetry.failures.countFor(e.ctx, e.task, values{e.task.Namespace, "database_error"})
-	e.span.SetStatus(codes.Error, err.Error())
-	e.span.End()
+func (e *Execution) NotSubmitted(ctx context.Context, err error) {
+	e.telemetry.failures.countFor(ctx, e.task, e.Span(), values{e.task.Namespace, "database_error"})
+	e.span.fail(err.Error())
+	e.span.end(time.Now())
 }
 
 // Handed counts the result job that takes a result to an orchestrator, and the step's own job where it is settled with it.
-func (e *Execution) Handed(queue, kind string, took time.Duration, settled bool) {
+func (e *Execution) Handed(ctx context.Context, queue, kind string, took time.Duration, settled bool) {
 	t := e.telemetry
-	t.sent.countFor(e.ctx, e.task, values{queue, kind})
-	t.sendTime.record(e.ctx, milliseconds(took), values{queue})
+	t.sent.countFor(ctx, e.task, e.Span(), values{queue, kind})
+	t.sendTime.record(ctx, milliseconds(took), values{queue})
 	if !settled {
 		return
 	}
-	t.archived.add(e.ctx, 1, values{e.task.Namespace})
-	t.archiveTime.record(e.ctx, milliseconds(took), values{e.task.Namespace})
+	t.archived.add(ctx, 1, values{e.task.Namespace})
+	t.archiveTime.record(ctx, milliseconds(took), values{e.task.Namespace})
 }
 
 // Received counts a job that was fetched, and how long it waited.
@@ -192,8 +193,8 @@ func (t *Telemetry) Received(ctx context.Context, task *Task, queue, kind string
 		return
 	}
 	t.adopt(task)
-	t.received.countFor(ctx, task, v)
-	t.latency.recordFor(ctx, task, waited, v)
+	t.received.countFor(ctx, task, task.root, v)
+	t.latency.recordFor(ctx, task, task.root, waited, v)
 }
 
 // FetchFailed counts a fetch of jobs that failed.

@@ -60,18 +60,19 @@ func (b *bundle) counts(name string) []metricdata.DataPoint[int64] {
 func (b *bundle) run() *telemetry.Creation {
 	b.t.Helper()
 	task := &telemetry.Task{ID: uuid.Must(uuid.NewV7()), CorrelationID: uuid.Must(uuid.NewV7()), Namespace: "shop", Name: "order", Steps: 4}
-	c := b.StartCreation(b.t.Context(), task, telemetry.Carrier{}, time.Now(), false)
-	c.Count()
+	ctx := b.t.Context()
+	c := b.StartCreation(ctx, task, telemetry.Carrier{}, time.Now(), false)
+	c.Count(ctx)
 	for _, name := range []string{"pay", "pack", "ship", "bill"} {
 		later := &telemetry.Task{
 			ID: c.ID, CorrelationID: c.CorrelationID, Namespace: c.Namespace, Name: c.Name, Steps: 4, Root: c.Root, Admitted: c.Admitted,
 		}
 		step := &telemetry.Step{ID: uuid.New(), Name: name, Claim: 1, Attempt: 1, Handler: "shop." + name}
-		_, e := b.StartExecution(b.t.Context(), later, step, &telemetry.Claim{Asked: time.Now(), Held: time.Now(), Method: telemetry.ClaimEvent})
-		e.Succeeded()
-		e.Submitted(time.Millisecond)
+		_, e := b.StartExecution(ctx, later, step, &telemetry.Claim{Asked: time.Now(), Held: time.Now(), Method: telemetry.ClaimEvent})
+		e.Succeeded(ctx)
+		e.Submitted(ctx, time.Millisecond)
 	}
-	c.Stored(time.Now(), "")
+	c.Stored(ctx, time.Now(), "")
 	return c
 }
 
@@ -131,8 +132,8 @@ func TestAProcessLabelsNoMoreThanItsOwnBudgetOfWhatOthersAdmitted(t *testing.T) 
 	for range 2000 {
 		task := &telemetry.Task{ID: uuid.New(), CorrelationID: uuid.New(), Namespace: "shop", Name: "order", Steps: 4, Admitted: true}
 		_, e := b.StartExecution(t.Context(), task, &telemetry.Step{ID: uuid.New(), Name: "pay"}, &telemetry.Claim{Method: telemetry.ClaimPoll})
-		e.Succeeded()
-		e.Submitted(0)
+		e.Succeeded(t.Context())
+		e.Submitted(t.Context(), 0)
 	}
 	labelled, plain := 0, int64(0)
 	for _, point := range b.counts(executions) {
@@ -163,8 +164,8 @@ func TestNamesThatUsersInventAreBounded(t *testing.T) {
 	for range 1000 {
 		task := &telemetry.Task{ID: uuid.New(), CorrelationID: uuid.New(), Namespace: "n" + uuid.NewString(), Name: "order"}
 		c := b.StartCreation(t.Context(), task, telemetry.Carrier{}, time.Now(), false)
-		c.Count()
-		c.Stored(time.Now(), "")
+		c.Count(t.Context())
+		c.Stored(t.Context(), time.Now(), "")
 	}
 	points := b.counts("tasker.tasks.requests.total")
 	require.Len(t, points, 257, "256 names and other")

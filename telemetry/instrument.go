@@ -7,11 +7,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 )
 
 const (
@@ -26,39 +28,76 @@ type values [maxLabels]string
 
 // sets prepares the options of measurements: once for each combination of values.
 type sets[O any] struct {
-	keys   []attribute.Key
-	guards map[attribute.Key]*names
-	option func(attribute.Set) O
+	keys []attribute.Key
+	// correlates: correlation_id is a label.
+	correlates bool
+	guards     map[attribute.Key]*names
+	option     func(attribute.Set) O
+	// buckets is how many exemplars the instrument holds of a combination.
+	buckets int
 
-	mu    sync.RWMutex
-	known map[values][]O
+	// known is read with each measurement, by all goroutines, and soon complete: it is copied to be changed, under mu.
+	known atomic.Pointer[map[values]*set[O]]
+	mu    sync.Mutex
+}
+
+// set is one combination.
+type set[O any] struct {
+	options []O
+	// shown is when each bucket was last offered an exemplar, in Unix nanoseconds.
+	shown []atomic.Int64
 }
 
 func newSets[O any](m *Metric, guards map[attribute.Key]*names, option func(attribute.Set) O) *sets[O] {
-	s := &sets[O]{guards: guards, option: option, known: make(map[values][]O)}
+	s := &sets[O]{guards: guards, option: option, buckets: len(m.Bounds) + 1}
+	s.known.Store(&map[values]*set[O]{})
 	for _, label := range m.Labels {
-		if label != labelCorrelation {
-			s.keys = append(s.keys, attribute.Key(label))
+		if label == labelCorrelation {
+			s.correlates = true
+			continue
 		}
+		s.keys = append(s.keys, attribute.Key(label))
 	}
 	return s
 }
 
-// options are those of a combination. They are made at its first use.
-func (s *sets[O]) options(v values) []O {
-	s.mu.RLock()
-	options, ok := s.known[v]
-	s.mu.RUnlock()
-	if ok {
-		return options
+// of is a combination. It is made at its first use.
+func (s *sets[O]) of(v values) *set[O] {
+	if known, ok := (*s.known.Load())[v]; ok {
+		return known
 	}
-	options = []O{s.option(attribute.NewSet(s.attributes(v)...))}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.known) < maxSets {
-		s.known[v] = options
+	all := *s.known.Load()
+	if known, ok := all[v]; ok {
+		return known
 	}
-	return options
+	made := &set[O]{[]O{s.option(attribute.NewSet(s.attributes(v)...))}, make([]atomic.Int64, s.buckets)}
+	if len(all) < maxSets {
+		all = maps.Clone(all)
+		all[v] = made
+		s.known.Store(&all)
+	}
+	return made
+}
+
+// exemplarInterval is how often a bucket is offered an exemplar. It holds the last one, and is looked at once a minute.
+const exemplarInterval = time.Second
+
+// exemplar tells whether a measurement of what a span did is to be offered as the exemplar of its bucket, and returns the
+// context to measure in. An offer costs as much as the measurement, and all but the last one of a minute are for nothing.
+//
+//nolint:contextcheck,nolintlint // no cancellation: instruments only look for a span
+func (s *set[O]) exemplar(ctx context.Context, of trace.SpanContext, bucket int) (_ context.Context, offered bool) {
+	if !of.IsSampled() {
+		return ctx, false
+	}
+	now := time.Now().UnixNano()
+	last := s.shown[bucket].Load()
+	if now-last < int64(exemplarInterval) || !s.shown[bucket].CompareAndSwap(last, now) {
+		return nowhere, false
+	}
+	return trace.ContextWithSpanContext(ctx, of), true
 }
 
 // correlated are the options of a combination for one task. They are made for each measurement: few tasks have them.
@@ -113,44 +152,78 @@ type counter struct {
 
 // add counts n. It allocates nothing once the combination is known.
 func (c *counter) add(ctx context.Context, n int64, v values) {
-	if n != 0 && c.Enabled(ctx) {
-		c.Add(ctx, n, c.sets.options(v)...)
+	if n == 0 || !c.Enabled(ctx) {
+		return
 	}
+	set := c.sets.of(v)
+	ctx, _ = set.exemplar(ctx, trace.SpanContextFromContext(ctx), 0)
+	c.Add(ctx, n, set.options...)
 }
 
-// countFor counts one for a task: with its correlation_id where that is a label.
-func (c *counter) countFor(ctx context.Context, task *Task, v values) {
-	switch {
-	case !c.Enabled(ctx):
-	case task.correlated(ctx):
-		c.Add(ctx, 1, c.sets.correlated(v, task.CorrelationID))
-	default:
-		c.Add(ctx, 1, c.sets.options(v)...)
+// countFor counts one for what a span of a task did; see addFor.
+func (c *counter) countFor(ctx context.Context, task *Task, of trace.SpanContext, v values) {
+	c.addFor(ctx, 1, task, of, v)
+}
+
+// addFor counts n for what a span of a task did: with the task's correlation_id where that is a label, or where the measurement
+// is an exemplar.
+func (c *counter) addFor(ctx context.Context, n int64, task *Task, of trace.SpanContext, v values) {
+	if !c.Enabled(ctx) {
+		return
 	}
+	if task.labelled && c.sets.correlates {
+		c.Add(trace.ContextWithSpanContext(ctx, of), n, c.sets.correlated(v, task.CorrelationID))
+		return
+	}
+	set := c.sets.of(v)
+	ctx, offered := set.exemplar(ctx, of, 0)
+	if offered && c.sets.correlates && task.telemetry.gate.mode == LabelExemplars {
+		c.Add(ctx, n, c.sets.correlated(v, task.CorrelationID))
+		return
+	}
+	c.Add(ctx, n, set.options...)
 }
 
 // histogram is an instrument of [KindHistogram].
 type histogram struct {
 	metric.Float64Histogram
-	sets *sets[metric.RecordOption]
+	sets   *sets[metric.RecordOption]
+	bounds []float64
+}
+
+// bucket is the number of the bucket that a value falls into.
+func (h *histogram) bucket(value float64) int {
+	i, _ := slices.BinarySearch(h.bounds, value)
+	return i
 }
 
 // record records a value.
 func (h *histogram) record(ctx context.Context, value float64, v values) {
-	if h.Enabled(ctx) {
-		h.Record(ctx, value, h.sets.options(v)...)
+	if !h.Enabled(ctx) {
+		return
 	}
+	set := h.sets.of(v)
+	ctx, _ = set.exemplar(ctx, trace.SpanContextFromContext(ctx), h.bucket(value))
+	h.Record(ctx, value, set.options...)
 }
 
-// recordFor records a duration of a task: with its correlation_id where that is a label.
-func (h *histogram) recordFor(ctx context.Context, task *Task, d time.Duration, v values) {
-	switch {
-	case !h.Enabled(ctx):
-	case task.correlated(ctx):
-		h.Record(ctx, milliseconds(d), h.sets.correlated(v, task.CorrelationID))
-	default:
-		h.Record(ctx, milliseconds(d), h.sets.options(v)...)
+// recordFor records a duration of what a span of a task did; see addFor.
+func (h *histogram) recordFor(ctx context.Context, task *Task, of trace.SpanContext, d time.Duration, v values) {
+	if !h.Enabled(ctx) {
+		return
 	}
+	value := milliseconds(d)
+	if task.labelled && h.sets.correlates {
+		h.Record(trace.ContextWithSpanContext(ctx, of), value, h.sets.correlated(v, task.CorrelationID))
+		return
+	}
+	set := h.sets.of(v)
+	ctx, offered := set.exemplar(ctx, of, h.bucket(value))
+	if offered && h.sets.correlates && task.telemetry.gate.mode == LabelExemplars {
+		h.Record(ctx, value, h.sets.correlated(v, task.CorrelationID))
+		return
+	}
+	h.Record(ctx, value, set.options...)
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -207,7 +280,7 @@ func (f *factory) histogram(name string) *histogram {
 	h, err := f.meter.Float64Histogram(m.Name, metric.WithUnit(m.Unit), metric.WithDescription(m.Help),
 		metric.WithExplicitBucketBoundaries(m.Bounds...))
 	f.fail(err)
-	return &histogram{h, newSets(m, f.guards, func(s attribute.Set) metric.RecordOption { return metric.WithAttributeSet(s) })}
+	return &histogram{h, newSets(m, f.guards, func(s attribute.Set) metric.RecordOption { return metric.WithAttributeSet(s) }), m.Bounds}
 }
 
 func (f *factory) gauge(name string) *gauge {
@@ -225,7 +298,7 @@ type gauge struct {
 
 // observe reports a value in a callback.
 func (g *gauge) observe(o metric.Observer, value int64, v values) {
-	o.ObserveInt64(g.Int64ObservableGauge, value, g.sets.options(v)...)
+	o.ObserveInt64(g.Int64ObservableGauge, value, g.sets.of(v).options...)
 }
 
 // unused are the catalogue's metrics that no instrument was made for.

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -78,31 +79,33 @@ func (t *Telemetry) Passed(ctx context.Context, pass *Pass, committed time.Time)
 	if t == nil || len(pass.Progress)+len(pass.Archived) == 0 {
 		return
 	}
+	a := &account{Telemetry: t, pass: pass, committed: committed, sent: make(map[string]bool), tallies: make(map[tally]*sum)}
 	for i := range pass.Progress {
 		t.adopt(&pass.Progress[i].Task)
 	}
-	sent := make(map[string]bool)
-	var items []trace.Span
-	commit := t.startCommit(ctx, pass)
+	a.startCommit(ctx)
 	for i := range pass.Progress {
 		p := &pass.Progress[i]
 		if p.Creation != nil {
-			p.Creation.Count()
-			p.Creation.Stored(committed, "")
+			p.Creation.Count(ctx)
+			p.Creation.Stored(ctx, committed, "")
 		}
-		for _, a := range p.Received {
-			t.Received(ctx, &p.Task, a.Queue, a.Kind, a.Waited)
+		for _, arrival := range p.Received {
+			t.Received(ctx, &p.Task, arrival.Queue, arrival.Kind, arrival.Waited)
 		}
-		items = append(items, t.results(ctx, p, pass, committed, commit, sent)...)
-		items = append(items, t.dispatched(ctx, p, pass, committed, commit, sent)...)
-		items = append(items, t.finalized(ctx, p, pass, committed, commit)...)
+		a.results(ctx, p)
+		a.dispatched(ctx, p)
+		a.finalized(ctx, p)
 		for j := 1; j < len(p.Path); j++ {
-			t.taskTransitions.add(ctx, 1, values{p.Namespace, p.Path[j-1], p.Path[j]})
+			a.count(ctx, t.taskTransitions, &p.Task, trace.SpanContext{}, values{p.Namespace, p.Path[j-1], p.Path[j]})
 		}
 	}
-	endCommit(commit, items, committed)
+	for of, s := range a.tallies {
+		of.counter.addFor(ctx, s.n, s.task, s.of, of.values)
+	}
+	a.commit.end(committed)
 	took := milliseconds(committed.Sub(pass.Began))
-	for queue := range sent {
+	for queue := range a.sent {
 		t.sendTime.record(ctx, took, values{queue})
 	}
 	for queue, n := range pass.Archived {
@@ -111,121 +114,182 @@ func (t *Telemetry) Passed(ctx context.Context, pass *Pass, committed time.Time)
 	}
 }
 
+// account is what is told of one pass.
+type account struct {
+	*Telemetry
+
+	pass      *Pass
+	committed time.Time
+	// commit is the span of the transaction.
+	commit opened
+	// sent are the queues that jobs were inserted into.
+	sent map[string]bool
+	// tallies are the counts of what has no label of its own task: a batch counts once, not once a step.
+	tallies map[tally]*sum
+	// span is the one that is being told of.
+	span Span
+}
+
+// tally is one combination of a counter.
+type tally struct {
+	counter *counter
+	values  values
+}
+
+// sum is a tally's count, with the last task that it is of.
+type sum struct {
+	n    int64
+	task *Task
+	of   trace.SpanContext
+}
+
+// count counts one for what a span of a task did.
+func (a *account) count(ctx context.Context, c *counter, task *Task, of trace.SpanContext, v values) {
+	switch {
+	case !a.counting:
+		return
+	case task.labelled && c.sets.correlates:
+		c.countFor(ctx, task, of, v)
+		return
+	}
+	s := a.tallies[tally{c, v}]
+	if s == nil {
+		s = &sum{}
+		a.tallies[tally{c, v}] = s
+	}
+	s.n, s.task, s.of = s.n+1, task, of
+}
+
 // startCommit opens the span of a transaction that several tasks share, which is in none of their traces. There is none where
 // none of the tasks is sampled; and that of a single task is told by the task's own spans.
-func (t *Telemetry) startCommit(ctx context.Context, pass *Pass) trace.Span {
-	if len(pass.Progress) < 2 {
-		return noSpan
+func (a *account) startCommit(ctx context.Context) {
+	sampled := func(p Progress) bool { return p.root.IsSampled() }
+	if len(a.pass.Progress) < 2 || !a.tracing || !slices.ContainsFunc(a.pass.Progress, sampled) {
+		return
 	}
-	for i := range pass.Progress {
-		if t.tracing && pass.Progress[i].root.IsSampled() {
-			_, span := t.tracer.Start(ctx, spanCommit, //nolint:spancheck // endCommit ends it
-				trace.WithNewRoot(), trace.WithTimestamp(pass.Began),
-				trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.String("committer", pass.Committer),
-					attribute.Int("commit.tasks", len(pass.Progress))))
-			return span //nolint:spancheck // endCommit ends it
-		}
+	a.commit.Span = Span{
+		Name: spanCommit, Kind: trace.SpanKindClient, Began: a.pass.Began, Code: codes.Ok, Attributes: []attribute.KeyValue{
+			attribute.String("committer", a.pass.Committer), attribute.Int("commit.tasks", len(a.pass.Progress)),
+		},
 	}
-	return noSpan
+	a.open(ctx, &a.commit)
 }
 
 // maxItems bounds the links of a commit: the SDK's own limit.
 const maxItems = 128
 
-func endCommit(commit trace.Span, items []trace.Span, committed time.Time) {
-	if commit.IsRecording() {
-		for _, item := range items[:min(len(items), maxItems)] {
-			commit.AddLink(trace.Link{SpanContext: item.SpanContext()})
-		}
-		succeed(commit, committed)
+// item begins to tell of a span of an item of the pass, which ends at the commit. False means that it is not recorded.
+func (a *account) item(p *Progress, name string, kind trace.SpanKind, began time.Time) bool {
+	a.span = Span{
+		Name: name, Kind: kind, Began: began, Ended: a.committed, Code: codes.Ok, Attributes: a.span.Attributes[:0], Links: a.span.Links[:0],
 	}
-}
-
-// open starts the span of an item of a pass, which ends at the commit.
-func (t *Telemetry) open(ctx context.Context, p *Progress, commit trace.Span, of *spanOf) (context.Context, trace.Span) {
-	if sc := commit.SpanContext(); sc.IsSampled() && !p.linked {
+	if !a.underRoot(&p.Task, &a.span) {
+		return false
+	}
+	if a.commit.context.IsSampled() && !p.linked {
 		p.linked = true
-		of.links = append(of.links, trace.Link{SpanContext: sc})
+		a.span.Links = append(a.span.Links, trace.Link{SpanContext: a.commit.context})
 	}
-	return t.underRoot(ctx, &p.Task, of)
+	a.span.Attributes = p.ids(a.span.Attributes)
+	return true
 }
 
-func (t *Telemetry) results(
-	ctx context.Context, p *Progress, pass *Pass, committed time.Time, commit trace.Span, sent map[string]bool,
-) []trace.Span {
-	spans := make([]trace.Span, 0, len(p.Results))
+// tell records the span of an item.
+func (a *account) tell(ctx context.Context) trace.SpanContext {
+	sc := a.record(ctx, &a.span)
+	if a.commit.context.IsSampled() && len(a.commit.Links) < maxItems {
+		a.commit.Links = append(a.commit.Links, trace.Link{SpanContext: sc})
+	}
+	return sc
+}
+
+// stage is a part of a pass.
+type stage struct {
+	name         string
+	began, ended time.Time
+}
+
+// within records the span of a stage below another one of the task, which may be about one step.
+func (a *account) within(ctx context.Context, of trace.SpanContext, p *Progress, step *Step, s stage) {
+	if !of.IsSampled() {
+		return
+	}
+	a.span = Span{
+		Name: s.name, Parent: of, Began: s.began, Ended: s.ended, Code: codes.Ok,
+		Attributes: p.ids(a.span.Attributes[:0]), Links: a.span.Links[:0],
+	}
+	if step != nil {
+		a.span.Attributes = append(a.span.Attributes, step.id())
+	}
+	a.record(ctx, &a.span)
+}
+
+func (a *account) results(ctx context.Context, p *Progress) {
 	for i := range p.Results {
 		r := &p.Results[i]
-		of := &spanOf{name: spanResult, kind: trace.SpanKindConsumer, began: pass.Began}
-		if r.From.IsValid() {
-			of.links = []trace.Link{{SpanContext: r.From}}
-		} else {
-			of.links = t.linkTo(&p.Task, executionSpanID(r.ID, r.Claim), "execution")
-		}
-		ctx, span := t.open(ctx, p, commit, of)
-		if span.IsRecording() {
-			span.SetAttributes(append(append(p.ids(), r.attributes()...), attribute.String("result_type", r.Type))...)
-			t.within(ctx, spanMetadata, pass.Loaded, pass.Decided, func() []attribute.KeyValue { return p.stepIDs(&r.Step) })
+		var of trace.SpanContext
+		if a.item(p, spanResult, trace.SpanKindConsumer, a.pass.Began) {
+			if r.From.IsValid() {
+				a.span.Links = append(a.span.Links, trace.Link{SpanContext: r.From})
+			} else {
+				a.span.Links = append(a.span.Links, a.linkTo(&p.Task, executionSpanID(r.ID, r.Claim), "execution")...)
+			}
+			a.span.Attributes = append(r.attributes(a.span.Attributes), attribute.String("result_type", r.Type))
+			of = a.tell(ctx)
+			a.within(ctx, of, p, &r.Step, stage{spanMetadata, a.pass.Loaded, a.pass.Decided})
 		}
 		v := values{p.Namespace, r.Type}
-		t.resultsProcessed.countFor(ctx, &p.Task, v)
-		t.processing.recordFor(ctx, &p.Task, committed.Sub(pass.Began), v)
+		a.count(ctx, a.resultsProcessed, &p.Task, of, v)
+		a.processing.recordFor(ctx, &p.Task, of, a.committed.Sub(a.pass.Began), v)
 		if r.Eager {
 			job := values{r.Queue, r.Kind}
-			t.sent.countFor(ctx, &p.Task, job)
-			t.received.countFor(ctx, &p.Task, job)
-			t.archived.add(ctx, 1, values{r.Queue})
-			sent[r.Queue] = true
+			a.count(ctx, a.Telemetry.sent, &p.Task, of, job)
+			a.count(ctx, a.received, &p.Task, of, job)
+			a.count(ctx, a.archived, &p.Task, trace.SpanContext{}, values{r.Queue})
+			a.sent[r.Queue] = true
 		}
-		succeed(span, committed)
-		spans = append(spans, span)
 	}
-	return spans
 }
 
-func (t *Telemetry) dispatched(
-	ctx context.Context, p *Progress, pass *Pass, committed time.Time, commit trace.Span, sent map[string]bool,
-) []trace.Span {
+func (a *account) dispatched(ctx context.Context, p *Progress) {
 	if len(p.Dispatched) == 0 {
-		return nil
+		return
 	}
-	ctx, span := t.open(ctx, p, commit, &spanOf{name: spanEnqueue, kind: trace.SpanKindProducer, began: pass.Loaded})
-	if span.IsRecording() {
-		span.SetAttributes(p.dispatches()...)
-		ids := p.ids
+	var of trace.SpanContext
+	if a.item(p, spanEnqueue, trace.SpanKindProducer, a.pass.Loaded) {
+		var one *Step
 		if len(p.Dispatched) == 1 {
-			ids = func() []attribute.KeyValue { return p.stepIDs(&p.Dispatched[0].Step) }
+			one = &p.Dispatched[0].Step
+			a.span.Attributes = one.attributes(a.span.Attributes)
+		} else {
+			a.span.Attributes = p.round(a.span.Attributes)
 		}
-		t.within(ctx, spanFilter, pass.Loaded, pass.Decided, ids)
-		t.within(ctx, spanDispatch, pass.Decided, committed, ids)
+		of = a.tell(ctx)
+		a.within(ctx, of, p, one, stage{spanFilter, a.pass.Loaded, a.pass.Decided})
+		a.within(ctx, of, p, one, stage{spanDispatch, a.pass.Decided, a.committed})
 	}
 	for i := range p.Dispatched {
 		d := &p.Dispatched[i]
 		job := values{d.Queue, d.Kind}
-		t.stepsEnqueued.countFor(ctx, &p.Task, values{p.Namespace, d.Name})
-		t.sent.countFor(ctx, &p.Task, job)
+		a.count(ctx, a.stepsEnqueued, &p.Task, of, values{p.Namespace, d.Name})
+		a.count(ctx, a.Telemetry.sent, &p.Task, of, job)
 		if d.Retry {
-			t.retries.add(ctx, 1, values{})
+			a.count(ctx, a.retries, &p.Task, trace.SpanContext{}, values{})
 		}
 		if d.Continued {
-			t.received.countFor(ctx, &p.Task, job)
+			a.count(ctx, a.received, &p.Task, of, job)
 		}
-		sent[d.Queue] = true
+		a.sent[d.Queue] = true
 	}
-	succeed(span, committed)
-	return []trace.Span{span}
 }
 
-// dispatches are the attributes of a round: its steps by name, or the one step.
-func (p *Progress) dispatches() []attribute.KeyValue {
-	if len(p.Dispatched) == 1 {
-		return append(p.ids(), p.Dispatched[0].attributes()...)
-	}
+// round appends the attributes of a round of several steps: their number, and their names as far as there is room.
+func (p *Progress) round(to []attribute.KeyValue) []attribute.KeyValue {
 	names := make([]string, 0, maxLinks)
 	for i := range p.Dispatched[:min(len(p.Dispatched), maxLinks)] {
 		names = append(names, p.Dispatched[i].Name)
 	}
-	return append(p.ids(), attribute.Int("steps", len(p.Dispatched)), attribute.StringSlice("step_names", names))
+	return append(to, attribute.Int("steps", len(p.Dispatched)), attribute.StringSlice("step_names", names))
 }
 
 // The states of a task that count as an outcome.
@@ -234,30 +298,28 @@ const (
 	finalError    = "error"
 )
 
-func (t *Telemetry) finalized(ctx context.Context, p *Progress, pass *Pass, committed time.Time, commit trace.Span) []trace.Span {
+func (a *account) finalized(ctx context.Context, p *Progress) {
 	if p.Final == "" {
-		return nil
+		return
 	}
-	ctx, span := t.open(ctx, p, commit, &spanOf{name: spanFinalize, kind: trace.SpanKindInternal, began: pass.Loaded})
-	if span.IsRecording() {
-		span.SetAttributes(append(p.attributes(),
-			attribute.String("final_state", p.Final), attribute.Int64("task.age_ms", p.Age.Milliseconds()))...)
-		t.within(ctx, spanDecision, pass.Loaded, pass.Decided, p.ids)
+	var of trace.SpanContext
+	if a.item(p, spanFinalize, trace.SpanKindInternal, a.pass.Loaded) {
+		if p.Final == finalError {
+			a.span.Code, a.span.Message = codes.Error, p.Failure
+		}
+		a.span.Attributes = append(a.span.Attributes, attribute.String("task_name", p.Name),
+			attribute.String("final_state", p.Final), attribute.Int64("task.age_ms", p.Age.Milliseconds()))
+		of = a.tell(ctx)
+		a.within(ctx, of, p, nil, stage{spanDecision, a.pass.Loaded, a.pass.Decided})
 	}
 	v := values{p.Namespace, p.Name}
 	switch p.Final {
 	case finalComplete:
-		t.taskCompletions.countFor(ctx, &p.Task, v)
+		a.count(ctx, a.taskCompletions, &p.Task, of, v)
 	case finalError:
-		t.taskFailures.countFor(ctx, &p.Task, v)
+		a.count(ctx, a.taskFailures, &p.Task, of, v)
 	}
-	t.finalization.recordFor(ctx, &p.Task, committed.Sub(pass.Loaded), values{p.Namespace, p.Final})
-	t.taskDuration.record(ctx, milliseconds(p.Life+committed.Sub(pass.Loaded)), values{p.Namespace, p.Name, p.Final})
-	if p.Final == finalError {
-		span.SetStatus(codes.Error, p.Failure)
-		span.End(trace.WithTimestamp(committed))
-	} else {
-		succeed(span, committed)
-	}
-	return []trace.Span{span}
+	took := a.committed.Sub(a.pass.Loaded)
+	a.finalization.recordFor(ctx, &p.Task, of, took, values{p.Namespace, p.Final})
+	a.taskDuration.record(ctx, milliseconds(p.Life+took), values{p.Namespace, p.Name, p.Final})
 }

@@ -35,75 +35,132 @@ func SpanNames() map[string]string {
 	}
 }
 
-// spanOf says what a span is.
-type spanOf struct {
-	name  string
-	kind  trace.SpanKind
-	began time.Time
-	// id is wanted; zero is random.
-	id    trace.SpanID
-	links []trace.Link
+// Span describes a span.
+type Span struct {
+	Name string
+	Kind trace.SpanKind
+	// Parent is the span that it stands under; an invalid one where it begins a trace.
+	Parent trace.SpanContext
+	// TraceID is that of a trace that begins with the span; a zero one is random.
+	TraceID trace.TraceID
+	// ID is the span's; a zero one is random.
+	ID trace.SpanID
+	// Sampled is true where the span is to be recorded whatever a sampler says: its trace goes on from one that is.
+	Sampled      bool
+	Began, Ended time.Time
+	Attributes   []attribute.KeyValue
+	Links        []trace.Link
+	// Code is the status, Message what failed.
+	Code    codes.Code
+	Message string
 }
 
-// underRoot starts a span that stands right under the root of its task, whichever process that ran in: the root was exported
-// when the task was stored, so no crash leaves its children without it. A task that is too old has a new trace.
-func (t *Telemetry) underRoot(ctx context.Context, task *Task, of *spanOf) (context.Context, trace.Span) {
-	root := task.root
-	if !root.IsValid() { // the task was taken up by a process without telemetry
-		return t.start(ctx, wanted{trace: TraceID(task.ID), span: of.id}, of, trace.WithNewRoot())
-	}
-	if !root.IsSampled() { // decided for the whole task: what is said inside still names its trace
-		ctx = trace.ContextWithRemoteSpanContext(ctx, root)
-		return ctx, trace.SpanFromContext(ctx)
-	}
-	if n := period(task.Age, t.maxAge); n > 0 {
-		sampled := root.IsSampled()
-		w := wanted{trace: laterTraceID(task.ID, n), span: of.id, sampled: &sampled}
-		of.links = append(of.links, trace.Link{SpanContext: root})
-		return t.start(ctx, w, of, trace.WithNewRoot())
-	}
-	return t.start(trace.ContextWithRemoteSpanContext(ctx, root), wanted{span: of.id}, of)
+// SpanRecorder is a tracer provider that takes spans as they are described here, with the ids that are wanted: all but those
+// that handlers run in, which are of the API. With other providers each span is one of the API, which costs more.
+type SpanRecorder interface {
+	// SpanContext makes the context of a span: its ids, and whether it is recorded.
+	SpanContext(ctx context.Context, span *Span) trace.SpanContext
+	// RecordSpan records a span that is over. It keeps nothing of what it is given.
+	RecordSpan(sc trace.SpanContext, span *Span)
 }
 
-// noSpan is that of a process that does not trace.
-var noSpan = trace.SpanFromContext(context.Background())
+// opened is a span that is not over. Its description is filled in until it is.
+type opened struct {
+	Span
 
-// start starts a span, and leaves none of what was wanted of it in the context.
-func (t *Telemetry) start(ctx context.Context, w wanted, of *spanOf, options ...trace.SpanStartOption) (context.Context, trace.Span) {
-	if !t.tracing {
-		return ctx, noSpan
-	}
-	options = append(options, trace.WithTimestamp(of.began), trace.WithSpanKind(of.kind))
-	if len(of.links) > 0 {
-		options = append(options, trace.WithLinks(of.links...))
-	}
-	in := ctx
-	if w != (wanted{}) {
-		in = want(ctx, w)
-	}
-	_, span := t.tracer.Start(in, of.name, options...)
-	if w.span.IsValid() {
-		t.derived.Store(span.SpanContext().SpanID() == w.span)
-	}
-	return trace.ContextWithSpan(ctx, span), span
+	telemetry *Telemetry
+	// context is that of the span; an invalid one where nothing is traced.
+	context trace.SpanContext
+	// live is the span where it is one of the API: with a provider that is no recorder.
+	live trace.Span
+	// told is how many attributes live has got.
+	told int
 }
 
-// within adds a span of the same goroutine that is over already.
-func (t *Telemetry) within(ctx context.Context, name string, began, ended time.Time, attributes func() []attribute.KeyValue) {
-	if !trace.SpanFromContext(ctx).IsRecording() {
+// open begins a span that is described, and that no handler runs in.
+func (t *Telemetry) open(ctx context.Context, o *opened) {
+	o.telemetry = t
+	if t.recorder != nil {
+		o.context = t.recorder.SpanContext(ctx, &o.Span)
 		return
 	}
-	_, span := t.tracer.Start(ctx, name, trace.WithTimestamp(began))
-	if span.IsRecording() {
-		span.SetAttributes(attributes()...)
-	}
-	succeed(span, ended)
+	o.start(ctx)
+	o.context = o.live.SpanContext()
 }
 
-// succeed ends a span in which nothing failed.
-func succeed(span trace.Span, at time.Time) {
-	span.SetStatus(codes.Ok, "")
-	span.End(trace.WithTimestamp(at))
+// fail gives the span the status of something that failed.
+func (o *opened) fail(message string) { o.Code, o.Message = codes.Error, message }
+
+// end ends the span.
+func (o *opened) end(at time.Time) {
+	switch {
+	case !o.context.IsSampled():
+		return
+	case o.live == nil:
+		o.Ended = at
+		o.telemetry.recorder.RecordSpan(o.context, &o.Span)
+		return
+	}
+	o.live.SetAttributes(o.Attributes[o.told:]...)
+	for _, link := range o.Links {
+		o.live.AddLink(link)
+	}
+	o.live.SetStatus(o.Code, o.Message)
+	o.live.End(trace.WithTimestamp(at))
+}
+
+// record records a span that is over, and returns its context.
+func (t *Telemetry) record(ctx context.Context, span *Span) trace.SpanContext {
+	if t.recorder == nil {
+		o := &opened{Span: *span}
+		t.open(ctx, o)
+		o.end(span.Ended)
+		return o.context
+	}
+	sc := t.recorder.SpanContext(ctx, span)
+	if sc.IsSampled() {
+		t.recorder.RecordSpan(sc, span)
+	}
+	return sc
+}
+
+// start makes the span one of the API, without its links.
+func (o *opened) start(ctx context.Context) {
+	options := []trace.SpanStartOption{
+		trace.WithTimestamp(o.Began), trace.WithSpanKind(o.Kind), trace.WithAttributes(o.Attributes...),
+	}
+	o.told = len(o.Attributes)
+	if o.Parent.IsValid() {
+		ctx = trace.ContextWithSpanContext(ctx, o.Parent)
+	} else {
+		options = append(options, trace.WithNewRoot())
+	}
+	ctx = want(ctx, wanted{trace: o.TraceID, span: o.ID, sampled: o.Sampled})
+	_, o.live = o.telemetry.tracer.Start(ctx, o.Name, options...) //nolint:spancheck // end ends it
+	if o.ID.IsValid() {
+		o.telemetry.derived.Store(o.live.SpanContext().SpanID() == o.ID)
+	}
+}
+
+// underRoot makes a span stand right under the root of its task, whichever process that ran in: the root was exported when the
+// task was stored, so no crash leaves its children without it. A task that is too old has a new trace. False means that the
+// task has no trace: that is decided for all of it.
+func (t *Telemetry) underRoot(task *Task, span *Span) bool {
+	root := task.root
+	switch n := period(task.Age, t.maxAge); {
+	case !t.tracing:
+		return false
+	case !root.IsValid(): // the task was taken up by a process without telemetry
+		span.TraceID = TraceID(task.ID)
+	case !root.IsSampled():
+		return false
+	case n > 0:
+		span.TraceID, span.Sampled = laterTraceID(task.ID, n), true
+		span.Links = append(span.Links, trace.Link{SpanContext: root})
+	default:
+		span.Parent = root
+	}
+	return true
 }
 
 // linkTo is a link to a span whose id is derived. It is none where the provider does not derive.

@@ -38,8 +38,8 @@ func execute(
 	ctx context.Context, watch *telemetry.Telemetry, task *telemetry.Task, step *telemetry.Step, parents ...telemetry.Dispatch,
 ) context.Context {
 	inside, e := watch.StartExecution(ctx, task, step, &telemetry.Claim{Asked: time.Now(), Held: time.Now(), Method: "event", Parents: parents})
-	e.Succeeded()
-	e.Submitted(0)
+	e.Succeeded(ctx)
+	e.Submitted(ctx, 0)
 	return inside
 }
 
@@ -64,7 +64,7 @@ func TestATaskHasOneTraceWhoseIDFollowsFromItsOwn(t *testing.T) {
 	t.Parallel()
 	watch, spans := traced(t, sdktrace.AlwaysSample(), true)
 	c := watch.StartCreation(t.Context(), newTask(), telemetry.Carrier{}, time.Now(), false)
-	c.Stored(time.Now(), "")
+	c.Stored(t.Context(), time.Now(), "")
 	root := named(spans, "create_and_enqueue_task_from_request")
 	require.Equal(t, telemetry.TraceID(c.ID), root.SpanContext.TraceID())
 	require.False(t, root.Parent.IsValid())
@@ -104,14 +104,14 @@ func TestATaskContinuesTheTraceOfItsCaller(t *testing.T) {
 		c := watch.StartCreation(t.Context(), newTask(), parent, time.Now(), false)
 		require.Contains(t, c.Root.Traceparent, "00-0af7651916cd43dd8448eb211c80319c-", name)
 		require.Equal(t, parent.Tracestate, c.Root.Tracestate, name)
-		c.Stored(time.Now(), "")
+		c.Stored(t.Context(), time.Now(), "")
 		require.Equal(t, "b7ad6b7169203331", spans.GetSpans()[0].Parent.SpanID().String(), name)
 		spans.Reset()
 	}
 	for _, bad := range []string{"", "x", "00-0-0-0", "00-00000000000000000000000000000000-b7ad6b7169203331-01"} {
 		c := watch.StartCreation(t.Context(), newTask(), telemetry.Carrier{Traceparent: bad}, time.Now(), false)
 		require.Contains(t, c.Root.Traceparent, telemetry.TraceID(c.ID).String(), "%q starts a trace of its own", bad)
-		c.Stored(time.Now(), "")
+		c.Stored(t.Context(), time.Now(), "")
 	}
 }
 
@@ -124,7 +124,7 @@ func TestAnOldTaskGoesOnInATraceOfItsOwnThatLinksToTheFirst(t *testing.T) {
 		}
 		watch, _ := traced(t, sampler, true)
 		c := watch.StartCreation(t.Context(), newTask(), telemetry.Carrier{}, time.Now(), false)
-		c.Stored(time.Now(), "")
+		c.Stored(t.Context(), time.Now(), "")
 		// The sampler that would decide anew is not asked: a task is whole or absent.
 		watch, spans := traced(t, sdktrace.ParentBased(follow{sdktrace.TraceIDRatioBased(0.5)}), true)
 		var traces []trace.TraceID
@@ -157,11 +157,8 @@ func TestAnOldTaskGoesOnInATraceOfItsOwnThatLinksToTheFirst(t *testing.T) {
 type follow struct{ sdktrace.Sampler }
 
 func (f follow) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
-	if sampled, decided := telemetry.Sampled(p.ParentContext); decided {
-		if sampled {
-			return sdktrace.AlwaysSample().ShouldSample(p)
-		}
-		return sdktrace.NeverSample().ShouldSample(p)
+	if telemetry.Sampled(p.ParentContext) {
+		return sdktrace.AlwaysSample().ShouldSample(p)
 	}
 	return f.Sampler.ShouldSample(p)
 }
@@ -170,7 +167,7 @@ func TestAnExecutionLinksToTheOneBeforeItAndToAllThatItJoins(t *testing.T) {
 	t.Parallel()
 	watch, spans := traced(t, sdktrace.AlwaysSample(), true)
 	c := watch.StartCreation(t.Context(), newTask(), telemetry.Carrier{}, time.Now(), false)
-	c.Stored(time.Now(), "")
+	c.Stored(t.Context(), time.Now(), "")
 	run := func(step *telemetry.Step, parents ...telemetry.Dispatch) tracetest.SpanStub {
 		spans.Reset()
 		task := &telemetry.Task{ID: c.ID, CorrelationID: c.CorrelationID, Namespace: "shop", Name: "order", Root: c.Root}
@@ -204,7 +201,7 @@ func TestAProviderWithIDsOfItsOwnHasOneTraceForATaskToo(t *testing.T) {
 	t.Parallel()
 	watch, spans := traced(t, sdktrace.AlwaysSample(), false)
 	c := watch.StartCreation(t.Context(), newTask(), telemetry.Carrier{}, time.Now(), false)
-	c.Stored(time.Now(), "")
+	c.Stored(t.Context(), time.Now(), "")
 	task := &telemetry.Task{ID: c.ID, CorrelationID: c.CorrelationID, Namespace: "shop", Name: "order", Root: c.Root}
 	execute(t.Context(), watch, task, &telemetry.Step{ID: uuid.New(), Name: "pay", Claim: 2})
 	all := spans.GetSpans()
@@ -218,11 +215,11 @@ func TestAFailedExecutionIsRedAndItsTaskIsNot(t *testing.T) {
 	t.Parallel()
 	watch, spans := traced(t, sdktrace.AlwaysSample(), true)
 	c := watch.StartCreation(t.Context(), newTask(), telemetry.Carrier{}, time.Now(), false)
-	c.Stored(time.Now(), "")
+	c.Stored(t.Context(), time.Now(), "")
 	task := &telemetry.Task{ID: c.ID, CorrelationID: c.CorrelationID, Namespace: "shop", Name: "order", Root: c.Root}
 	_, e := watch.StartExecution(t.Context(), task, &telemetry.Step{ID: uuid.New(), Name: "pay", Claim: 1}, &telemetry.Claim{})
-	e.Failed("handler_error", "card declined")
-	e.Submitted(0)
+	e.Failed(t.Context(), "handler_error", "card declined")
+	e.Submitted(t.Context(), 0)
 	require.Equal(t, codes.Ok, named(spans, "create_and_enqueue_task_from_request").Status.Code)
 	require.Equal(t, codes.Error, named(spans, "execute_step").Status.Code)
 	handler := named(spans, "handler_execution")
@@ -238,6 +235,6 @@ func TestNothingIsRecordedWithoutProviders(t *testing.T) {
 	require.False(t, watch.Counting())
 	c := watch.StartCreation(t.Context(), newTask(), telemetry.Carrier{}, time.Now(), false)
 	require.Empty(t, c.Root)
-	c.Stored(time.Now(), "")
+	c.Stored(t.Context(), time.Now(), "")
 	execute(t.Context(), watch, newTask(), &telemetry.Step{ID: uuid.New(), Name: "pay", Claim: 1})
 }

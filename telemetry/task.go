@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,7 +26,8 @@ type Task struct {
 	telemetry *Telemetry
 	labelled  bool
 	root      trace.SpanContext
-	common    []attribute.KeyValue
+	// correlation and uuid are the ids as text.
+	correlation, uuid string
 }
 
 // adopt resolves once what measurements and spans of a task share.
@@ -39,30 +39,22 @@ func (t *Telemetry) adopt(task *Task) {
 	}
 }
 
-// correlated tells whether a measurement carries the task's correlation id.
-func (task *Task) correlated(ctx context.Context) bool {
-	return task.labelled || task.telemetry.gate.mode == LabelExemplars && trace.SpanContextFromContext(ctx).IsSampled()
-}
+// maxAttributes is how many attributes the eleven spans have at the most.
+const maxAttributes = 8
 
-// ids are the attributes of every span of the task. A span under another of the same task has no more: each attribute is paid
-// for again when it is exported, and the span above says the rest.
-func (task *Task) ids() []attribute.KeyValue {
-	if task.common == nil {
-		task.common = []attribute.KeyValue{
-			attribute.String("correlation_id", task.CorrelationID.String()),
-			attribute.String("task_uuid", task.ID.String()),
-			attribute.String("namespace", task.Namespace),
-		}
+// ids appends the attributes of every span of the task. A span under another of the same task has few more: each attribute is
+// paid for again when it is exported, and the span above says the rest.
+func (task *Task) ids(to []attribute.KeyValue) []attribute.KeyValue {
+	if task.correlation == "" {
+		task.correlation, task.uuid = task.CorrelationID.String(), task.ID.String()
 	}
-	return slices.Clip(task.common)
+	return append(to, attribute.String("correlation_id", task.correlation), attribute.String("task_uuid", task.uuid),
+		attribute.String("namespace", task.Namespace))
 }
 
-// stepIDs are the attributes of a span below that of a step.
-func (task *Task) stepIDs(step *Step) []attribute.KeyValue { return append(task.ids(), step.id()) }
-
-// attributes are those of the root, which has the name too.
-func (task *Task) attributes() []attribute.KeyValue {
-	return append(task.ids(), attribute.String("task_name", task.Name))
+// attributes appends those of the root, which has the name too.
+func (task *Task) attributes(to []attribute.KeyValue) []attribute.KeyValue {
+	return append(task.ids(to), attribute.String("task_name", task.Name))
 }
 
 // Step is one dispatch of a step.
@@ -87,14 +79,13 @@ func (s *Step) id() attribute.KeyValue {
 	return attribute.String("step_uuid", s.uuid)
 }
 
-// attributes are those of a span that is about the step.
-func (s *Step) attributes() []attribute.KeyValue {
-	attributes := make([]attribute.KeyValue, 0, 3)
-	attributes = append(attributes, s.id(), attribute.String("step_name", s.Name))
+// attributes appends those of a span that is about the step.
+func (s *Step) attributes(to []attribute.KeyValue) []attribute.KeyValue {
+	to = append(to, s.id(), attribute.String("step_name", s.Name))
 	if s.Attempt > 0 {
-		attributes = append(attributes, attribute.Int("attempt", s.Attempt))
+		to = append(to, attribute.Int("attempt", s.Attempt))
 	}
-	return attributes
+	return to
 }
 
 // Scope of a context: the task and step that code runs for.
@@ -112,5 +103,5 @@ func Attributes(ctx context.Context) []attribute.KeyValue {
 	if !ok {
 		return nil
 	}
-	return append(s.task.attributes(), s.step.attributes()...)
+	return s.step.attributes(s.task.attributes(make([]attribute.KeyValue, 0, maxAttributes)))
 }

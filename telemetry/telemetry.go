@@ -21,7 +21,7 @@ type Config struct {
 	// MeterProvider gets the metrics. Nil: none.
 	MeterProvider metric.MeterProvider
 	// TracerProvider gets the spans. Nil: none. One that was made with [IDs] gives each task a trace id that is known from
-	// the task's id, and links between its spans.
+	// the task's id, and links between its spans. One that is a [SpanRecorder] does so at less cost.
 	TracerProvider trace.TracerProvider
 	// CorrelationLabel says which tasks have correlation_id as a label of their metrics. Default: none.
 	CorrelationLabel LabelMode
@@ -49,9 +49,12 @@ type Telemetry struct {
 	// Gauges are read from the database now and then.
 	Gauges *Gauges
 
-	tracer            trace.Tracer
+	tracers trace.TracerProvider
+	tracer  trace.Tracer
+	// recorder is the provider, where it is one; else nil.
+	recorder          SpanRecorder
 	tracing, counting bool
-	// derived tells that the provider gave the last span the id that [IDs] derives.
+	// derived tells that the provider gives spans the ids that are wanted, as one with [IDs] does.
 	derived atomic.Bool
 	gate    *gate
 	maxAge  time.Duration
@@ -71,7 +74,11 @@ func New(config *Config) (*Telemetry, error) {
 	}
 	_, untraced := tracers.(tracenoop.TracerProvider)
 	_, uncounted := meters.(metricnoop.MeterProvider)
-	t := &Telemetry{tracer: tracers.Tracer(Scope), tracing: !untraced, counting: !uncounted, maxAge: config.MaxParentAge}
+	t := &Telemetry{tracers: tracers, tracer: tracers.Tracer(Scope), tracing: !untraced, counting: !uncounted, maxAge: config.MaxParentAge}
+	if recorder, ok := tracers.(SpanRecorder); ok {
+		t.recorder = recorder
+		t.derived.Store(true)
+	}
 	if t.maxAge <= 0 {
 		t.maxAge = defaultParentAge
 	}

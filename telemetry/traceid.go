@@ -53,8 +53,8 @@ type wantedKey struct{}
 type wanted struct {
 	trace trace.TraceID
 	span  trace.SpanID
-	// sampled is the decision of the trace that this one follows; nil asks the sampler.
-	sampled *bool
+	// sampled is true where the sampler is not to be asked.
+	sampled bool
 }
 
 func want(ctx context.Context, w wanted) context.Context {
@@ -87,13 +87,11 @@ func randomSpanID() (id trace.SpanID) {
 	return id
 }
 
-// Sampled is the decision of an earlier trace that the next root span must follow, for samplers of root spans.
-func Sampled(ctx context.Context) (sampled, decided bool) {
+// Sampled tells samplers of root spans whether the next one is recorded in any case: its trace goes on from an earlier one
+// that is.
+func Sampled(ctx context.Context) bool {
 	w, _ := ctx.Value(wantedKey{}).(wanted)
-	if w.sampled == nil {
-		return false, false
-	}
-	return *w.sampled, true
+	return w.sampled
 }
 
 // Carrier is a trace context as it is stored with a task: W3C's two fields.
@@ -103,7 +101,7 @@ type Carrier struct {
 
 var (
 	w3c propagation.TraceContext
-	// nowhere is the context that fields are read from and written to: only the span context in it counts.
+	// nowhere is a context without a span: fields are read from it and written to it, and what is measured in it is no exemplar.
 	nowhere = context.Background()
 )
 
@@ -126,8 +124,31 @@ func (c Carrier) context() trace.SpanContext {
 	if c.Traceparent == "" {
 		return trace.SpanContext{}
 	}
+	if sc := parse(c.Traceparent); sc.IsValid() && c.Tracestate == "" {
+		return sc
+	}
 	fields := propagation.MapCarrier{"traceparent": c.Traceparent, "tracestate": c.Tracestate}
 	return trace.SpanContextFromContext(w3c.Extract(nowhere, fields))
+}
+
+// parse reads what every task has: version 00 and known flags, without a map and a context. It returns an invalid context for
+// all else.
+func parse(traceparent string) trace.SpanContext {
+	const layout = "00-00000000000000000000000000000000-0000000000000000-0"
+	if len(traceparent) != len(layout)+1 || traceparent[:3] != layout[:3] || traceparent[35] != '-' || traceparent[52:54] != "-0" {
+		return trace.SpanContext{}
+	}
+	config := trace.SpanContextConfig{Remote: true}
+	var errs [2]error
+	config.TraceID, errs[0] = trace.TraceIDFromHex(traceparent[3:35])
+	config.SpanID, errs[1] = trace.SpanIDFromHex(traceparent[36:52])
+	switch flags := traceparent[54]; {
+	case errs != [2]error{} || flags != '0' && flags != '1':
+		return trace.SpanContext{}
+	case flags == '1':
+		config.TraceFlags = trace.FlagsSampled
+	}
+	return trace.NewSpanContext(config)
 }
 
 // period numbers the traces of a task that lives for long: 0 for the first, whose root is stored.

@@ -79,6 +79,7 @@ func spans(names ...string) *coltrace.ExportTraceServiceRequest {
 					Values: []*commonpb.AnyValue{{Value: &commonpb.AnyValue_BoolValue{BoolValue: true}}},
 				}}}},
 			},
+			Events: []*tracepb.Span_Event{{Name: "asked"}, {Name: "answered"}},
 			Links:  []*tracepb.Span_Link{{TraceId: bytes.Repeat([]byte{4}, 16), SpanId: bytes.Repeat([]byte{5}, 8)}},
 			Status: &tracepb.Status{Code: tracepb.Status_STATUS_CODE_ERROR, Message: "broken"},
 		})
@@ -142,6 +143,7 @@ func TestASpanComesOutAsItWasSent(t *testing.T) {
 		Name: "one", TraceID: trace.TraceID(bytes.Repeat([]byte{1}, 16)), SpanID: trace.SpanID(bytes.Repeat([]byte{2}, 8)),
 		ParentID: trace.SpanID(bytes.Repeat([]byte{3}, 8)), Kind: trace.SpanKindConsumer, Start: time.Unix(1e9, 0), End: time.Unix(1e9, 5),
 		Attributes: map[string]any{"a": "b", "n": int64(7), "l": []any{true}}, Status: otelcodes.Error, StatusMessage: "broken",
+		Events: []string{"asked", "answered"},
 		Links: []otlpreceiver.Link{{
 			TraceID: trace.TraceID(bytes.Repeat([]byte{4}, 16)), SpanID: trace.SpanID(bytes.Repeat([]byte{5}, 8)), Attributes: map[string]any{},
 		}},

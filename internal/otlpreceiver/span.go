@@ -19,7 +19,9 @@ type Span struct {
 	Start, End time.Time
 	Attributes map[string]any
 	Links      []Link
-	Status     codes.Code
+	// Events are the names of what happened meanwhile.
+	Events []string
+	Status codes.Code
 	// StatusMessage says more about an error.
 	StatusMessage string
 	// Scope is the name of the tracer, Resource what is known of the process.
@@ -61,6 +63,9 @@ func newSpan(from *tracepb.Span, scope string, resource map[string]any) Span {
 		span.Status = codes.Ok
 	case tracepb.Status_STATUS_CODE_ERROR:
 		span.Status = codes.Error
+	}
+	for _, event := range from.GetEvents() {
+		span.Events = append(span.Events, event.GetName())
 	}
 	for _, link := range from.GetLinks() {
 		span.Links = append(span.Links, Link{

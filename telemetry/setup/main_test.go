@@ -65,8 +65,8 @@ var step = telemetry.Step{ID: uuid.MustParse("01900000-0000-7000-8000-0000000000
 func record(ctx context.Context, recorder *telemetry.Telemetry, task *telemetry.Task, handler func(context.Context)) {
 	now := time.Now()
 	creation := recorder.StartCreation(ctx, task, telemetry.Carrier{}, now, false)
-	creation.Count()
-	creation.Stored(now.Add(time.Millisecond), "")
+	creation.Count(ctx)
+	creation.Stored(ctx, now.Add(time.Millisecond), "")
 	work(ctx, recorder, &creation.Task, handler)
 }
 
@@ -75,8 +75,8 @@ func work(ctx context.Context, recorder *telemetry.Telemetry, task *telemetry.Ta
 	step := step
 	ctx, execution := recorder.StartExecution(ctx, task, &step, &telemetry.Claim{Asked: now, Held: now, Method: telemetry.ClaimEvent})
 	handler(ctx)
-	execution.Succeeded()
-	execution.Submitted(time.Millisecond)
+	execution.Succeeded(ctx)
+	execution.Submitted(ctx, time.Millisecond)
 }
 
 // testBundle is a process with a collector beside it.

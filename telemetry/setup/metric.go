@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -43,7 +44,7 @@ func (p *Providers) startMetrics(ctx context.Context, about *resource.Resource) 
 		options = append(options, sdkmetric.WithReader(reader))
 	}
 	if !labels(c.CorrelationLabel) {
-		options = append(options, sdkmetric.WithView(withoutCorrelation))
+		options = append(options, sdkmetric.WithView(withoutCorrelation()...))
 	}
 	// All labels of a task are lost in what comes after the limit. With all tasks labelled nothing keeps below it, and the SDK's
 	// own limit may stand.
@@ -63,11 +64,21 @@ func labels(mode telemetry.LabelMode) bool {
 	return mode == telemetry.LabelBounded || mode == telemetry.LabelAll
 }
 
-// withoutCorrelation keeps correlation_id from being a label. The exemplars still have it. It must stay the only key that
-// does: an exemplar has room for 128 characters.
-var withoutCorrelation = sdkmetric.NewView(
-	sdkmetric.Instrument{Name: "*"}, sdkmetric.Stream{AttributeFilter: attribute.NewDenyKeysFilter("correlation_id")},
-)
+// withoutCorrelation keeps correlation_id from being a label of the metrics that may have it. Their exemplars still have it. It
+// must stay the only key that does: an exemplar has room for 128 characters. Other metrics are spared the filter, which costs
+// as much as the measurement.
+func withoutCorrelation() []sdkmetric.View {
+	const label = "correlation_id"
+	var views []sdkmetric.View
+	for _, m := range telemetry.Catalogue() {
+		if slices.Contains(m.Labels, label) {
+			views = append(views, sdkmetric.NewView(
+				sdkmetric.Instrument{Name: m.Name}, sdkmetric.Stream{AttributeFilter: attribute.NewDenyKeysFilter(label)},
+			))
+		}
+	}
+	return views
+}
 
 func (p *Providers) metricReaders(ctx context.Context) ([]sdkmetric.Reader, error) {
 	c := &p.config.Metrics

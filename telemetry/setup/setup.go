@@ -13,7 +13,6 @@ import (
 	sdklog "go.opentelemetry.io/otel/sdk/log"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
@@ -41,7 +40,7 @@ const (
 type Providers struct {
 	config                *Config
 	logger                *slog.Logger
-	tracers               *sdktrace.TracerProvider
+	tracers               trace.TracerProvider
 	meters                *sdkmetric.MeterProvider
 	loggers               *sdklog.LoggerProvider
 	metricsHandler        http.Handler

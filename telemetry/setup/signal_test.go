@@ -2,6 +2,7 @@ package setup_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http/httptest"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tasker-systems/tasker-go/internal/otlpreceiver"
@@ -183,6 +186,62 @@ func TestSpansOfOthersBelongToTheTaskToo(t *testing.T) {
 	assert.Len(t, b.receiver.Spans(), 6)
 }
 
+func TestAHandlerMaySayMoreOfItsSpan(t *testing.T) {
+	t.Parallel()
+	says := map[string]func(trace.Span){
+		"nothing": func(span trace.Span) { span.TracerProvider() },
+		"a lot": func(span trace.Span) {
+			span.SetAttributes(attribute.String("card", "visa"), attribute.String("handler", "mine"))
+			span.AddEvent("authorized", trace.WithAttributes(attribute.Int("amount", 7)))
+			span.RecordError(errors.New("slow bank"))
+			span.AddLink(trace.Link{SpanContext: span.SpanContext()})
+			span.SetStatus(codes.Error, "not for the handler to say")
+		},
+	}
+	for name, say := range says {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := start(t, nil)
+			task := newTask(uuid.New())
+			var kept trace.Span
+			record(t.Context(), b.recorder, task, func(ctx context.Context) {
+				kept = trace.SpanFromContext(ctx)
+				assert.True(t, kept.IsRecording())
+				say(kept)
+				_, below := kept.TracerProvider().Tracer("user").Start(ctx, "below")
+				below.End()
+			})
+			assert.False(t, kept.IsRecording())
+			kept.SetName("too late")
+			kept.End()
+			b.providers.Shutdown(t.Context())
+
+			byName := make(map[string][]otlpreceiver.Span)
+			for _, span := range b.receiver.Spans() {
+				byName[span.Name] = append(byName[span.Name], span)
+			}
+			assert.NotContains(t, byName, "too late")
+			require.Len(t, byName["handler_execution"], 1)
+			handler, below := byName["handler_execution"][0], byName["below"][0]
+			assert.Equal(t, byName["execute_step"][0].SpanID, handler.ParentID)
+			assert.Equal(t, handler.SpanID, below.ParentID)
+			assert.Equal(t, kept.SpanContext().SpanID(), handler.SpanID)
+			assert.Equal(t, telemetry.TraceID(task.ID), handler.TraceID)
+			assert.Equal(t, task.CorrelationID.String(), handler.Attributes["correlation_id"])
+			assert.Equal(t, codes.Ok, handler.Status)
+			if name == "nothing" {
+				assert.Equal(t, "ship", handler.Attributes["handler"])
+				assert.Empty(t, handler.Events)
+				return
+			}
+			assert.Equal(t, "visa", handler.Attributes["card"])
+			assert.Equal(t, "mine", handler.Attributes["handler"])
+			assert.Equal(t, []string{"authorized", "exception"}, handler.Events)
+			assert.Len(t, handler.Links, 1)
+		})
+	}
+}
+
 func TestCorrelationIsALabelOnlyWhereTheModeSaysSo(t *testing.T) {
 	t.Parallel()
 	// An exemplar has the label where the points have not.
@@ -224,8 +283,8 @@ func TestLabelsStayBelowTheLimitOfTheProvider(t *testing.T) {
 			})
 			for range 3000 {
 				c := b.recorder.StartCreation(t.Context(), newTask(uuid.New()), telemetry.Carrier{}, time.Now(), false)
-				c.Count()
-				c.Stored(time.Now(), "")
+				c.Count(t.Context())
+				c.Stored(t.Context(), time.Now(), "")
 			}
 			b.providers.Shutdown(t.Context())
 			s := b.receiver.Snapshot()

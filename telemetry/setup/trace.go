@@ -1,39 +1,90 @@
 package setup
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/sdk/instrumentation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tasker-systems/tasker-go/telemetry"
+	"github.com/tasker-systems/tasker-go/telemetry/setup/internal/otlpspan"
 )
 
-func (p *Providers) startTraces(ctx context.Context, about *resource.Resource) error {
-	c := &p.config.Traces
-	if !c.Exporter.on() {
+func (p *Providers) startTraces(ctx context.Context, about *resource.Resource) (err error) {
+	switch e := &p.config.Traces.Exporter; {
+	case !e.on():
 		return nil
+	case e.Name != exporterOTLP:
+		err = p.writeTraces(ctx, about)
+	case e.Protocol == ProtocolHTTP:
+		err = p.sendTraces(ctx, about, otlptracehttp.NewClient(otlptracehttp.WithEndpointURL(e.Endpoint)))
+	default:
+		err = p.sendTraces(ctx, about, otlptracegrpc.NewClient(otlptracegrpc.WithEndpointURL(e.Endpoint)))
 	}
-	exporter, err := newSpanExporter(ctx, &c.Exporter)
 	if err != nil {
 		return fmt.Errorf("make exporter of traces: %w", err)
 	}
-	p.tracers = sdktrace.NewTracerProvider(
-		sdktrace.WithResource(about),
-		sdktrace.WithIDGenerator(telemetry.IDs{}),
-		sdktrace.WithSampler(newSampler(c)),
-		sdktrace.WithSpanProcessor(taskSpans{p.traces}),
-		sdktrace.WithBatcher(spanOutlet{exporter, p.traces}, c.Batch.spanOptions()...),
-	)
-	p.traces.end = p.tracers.Shutdown
 	return nil
+}
+
+// newTracerProvider makes the SDK's provider.
+func (p *Providers) newTracerProvider(about *resource.Resource, end sdktrace.SpanProcessor) *sdktrace.TracerProvider {
+	tracers := sdktrace.NewTracerProvider(
+		sdktrace.WithResource(about), sdktrace.WithIDGenerator(telemetry.IDs{}), sdktrace.WithSampler(newSampler(&p.config.Traces)),
+		sdktrace.WithSpanProcessor(taskSpans{}), sdktrace.WithSpanProcessor(end),
+	)
+	p.traces.end = tracers.Shutdown
+	return tracers
+}
+
+// writeTraces has spans written by an exporter of another kind, such as the console.
+func (p *Providers) writeTraces(ctx context.Context, about *resource.Resource) error {
+	exporter, err := autoexport.NewSpanExporter(ctx)
+	if err != nil {
+		return err //nolint:wrapcheck // the caller says what was attempted
+	}
+	batches := sdktrace.NewBatchSpanProcessor(spanOutlet{exporter, p.traces}, p.config.Traces.Batch.spanOptions()...)
+	p.tracers = p.newTracerProvider(about, batches)
+	return nil
+}
+
+// sendTraces has spans sent to a collector.
+func (p *Providers) sendTraces(ctx context.Context, about *resource.Resource, client otlptrace.Client) error {
+	batch := &p.config.Traces.Batch
+	sender, err := otlpspan.Start(ctx, &otlpspan.Config{
+		Client: client, Resource: about,
+		Queue: cmp.Or(batch.Queue, sdktrace.DefaultMaxQueueSize), Size: cmp.Or(batch.Size, sdktrace.DefaultMaxExportBatchSize),
+		Delay:   cmp.Or(batch.Delay, sdktrace.DefaultScheduleDelay*time.Millisecond),
+		Timeout: cmp.Or(batch.Timeout, sdktrace.DefaultExportTimeout*time.Millisecond),
+		Made:    func() { p.traces.made.Add(1) },
+		Send: func(ctx context.Context, spans int, upload func(context.Context) error) {
+			_ = p.traces.send(ctx, spans, upload) //nolint:errcheck // it is nil whatever comes of it
+		},
+	})
+	if err != nil {
+		return err
+	}
+	p.tracers = &tracerProvider{p.newTracerProvider(about, sender), &otlpspan.Recorder{
+		Sender: sender, Scope: instrumentation.Scope{Name: telemetry.Scope}, Sampler: newSampler(&p.config.Traces),
+		Follows: !p.config.Traces.IgnoreParent, Limits: sdktrace.NewSpanLimits(),
+	}}
+	return nil
+}
+
+// tracerProvider is the SDK's, and records most of Tasker's own spans, of which there are nine for each step, without it.
+type tracerProvider struct {
+	*sdktrace.TracerProvider
+	*otlpspan.Recorder
 }
 
 func (b *Batch) spanOptions() []sdktrace.BatchSpanProcessorOption {
@@ -53,17 +104,6 @@ func (b *Batch) spanOptions() []sdktrace.BatchSpanProcessorOption {
 	return options
 }
 
-func newSpanExporter(ctx context.Context, e *Exporter) (sdktrace.SpanExporter, error) {
-	switch {
-	case e.Name != exporterOTLP:
-		return autoexport.NewSpanExporter(ctx) //nolint:wrapcheck // the caller says what was attempted
-	case e.Protocol == ProtocolHTTP:
-		return otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(e.Endpoint)) //nolint:wrapcheck // as above
-	default:
-		return otlptracegrpc.New(ctx, otlptracegrpc.WithEndpointURL(e.Endpoint)) //nolint:wrapcheck // as above
-	}
-}
-
 // spanOutlet sends spans through the outlet.
 type spanOutlet struct {
 	sdktrace.SpanExporter
@@ -73,7 +113,7 @@ type spanOutlet struct {
 
 // ExportSpans sends a batch.
 func (s spanOutlet) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
-	return s.outlet.send(ctx, len(spans), func(ctx context.Context) error {
+	return s.outlet.send(ctx, 0, func(ctx context.Context) error {
 		return s.SpanExporter.ExportSpans(ctx, spans)
 	})
 }
@@ -92,22 +132,15 @@ type follower struct{ sdktrace.Sampler }
 
 // ShouldSample decides about a span that begins a trace.
 func (f follower) ShouldSample(q sdktrace.SamplingParameters) sdktrace.SamplingResult {
-	sampled, decided := telemetry.Sampled(q.ParentContext)
-	if !decided {
-		return f.Sampler.ShouldSample(q)
+	if telemetry.Sampled(q.ParentContext) {
+		return sdktrace.AlwaysSample().ShouldSample(q)
 	}
-	result := sdktrace.SamplingResult{
-		Decision: sdktrace.Drop, Tracestate: trace.SpanContextFromContext(q.ParentContext).TraceState(),
-	}
-	if sampled {
-		result.Decision = sdktrace.RecordAndSample
-	}
-	return result
+	return f.Sampler.ShouldSample(q)
 }
 
 // taskSpans gives the spans below Tasker's own, of statements or of what a handler calls, the ids of the task they belong to:
 // a search by correlation_id finds them too.
-type taskSpans struct{ outlet *outlet }
+type taskSpans struct{}
 
 // OnStart adds what the span does not say itself.
 func (taskSpans) OnStart(ctx context.Context, span sdktrace.ReadWriteSpan) {
@@ -122,12 +155,8 @@ func (taskSpans) OnStart(ctx context.Context, span sdktrace.ReadWriteSpan) {
 	}
 }
 
-// OnEnd counts the spans that are to be sent.
-func (t taskSpans) OnEnd(span sdktrace.ReadOnlySpan) {
-	if span.SpanContext().IsSampled() {
-		t.outlet.made.Add(1)
-	}
-}
+// OnEnd has nothing to add.
+func (taskSpans) OnEnd(sdktrace.ReadOnlySpan) {}
 
 // Shutdown has nothing to end.
 func (taskSpans) Shutdown(context.Context) error { return nil }
