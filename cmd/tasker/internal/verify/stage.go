@@ -28,6 +28,8 @@ import (
 const (
 	// patience bounds each wait for something that happens in a moment on an idle machine.
 	patience = time.Minute
+	// exportPatience is what an export may take to arrive, if OTEL_METRIC_EXPORT_INTERVAL is the minute that it is elsewhere.
+	exportPatience = 90 * time.Second
 	// stopPatience is what a server may take to stop, and stopLimit what it should: it has nothing left to finish.
 	stopPatience = 30 * time.Second
 	stopLimit    = 10 * time.Second
@@ -247,6 +249,26 @@ func (s *stage) scrape(ctx context.Context) error {
 		}
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return fmt.Errorf("wait for gauges: %w", err)
+		}
+	}
+}
+
+// exported waits until Prometheus has the gauges: a process that stops takes its own along, and the last export is without
+// them. Where they do not come the checks say so.
+func (s *stage) exported(ctx context.Context) error {
+	if s.options.Prometheus == "" {
+		return nil
+	}
+	limit, cancel := context.WithTimeout(ctx, exportPatience)
+	defer cancel()
+	server := &prometheus{s.options.Prometheus}
+	for {
+		found, err := server.ask(limit, "tasker_queue_depth{"+subjectOf(s).selector+"}")
+		if err == nil && found.n > 0 {
+			return nil
+		}
+		if err := pause(limit, 250*time.Millisecond); err != nil {
+			return ctx.Err()
 		}
 	}
 }

@@ -19,6 +19,10 @@ type tempo struct {
 	since time.Time
 }
 
+// searchMargin is how long before the run a search begins. Tempo leaves the last half minute out, and refuses to search a time
+// of which that leaves nothing.
+const searchMargin = time.Minute
+
 // byTraceID asks for a trace by its id rather than by a query.
 const byTraceID = "GET /api/v2/traces/"
 
@@ -32,7 +36,7 @@ func (t *tempo) ask(ctx context.Context, query string) (*reply, error) {
 		} `json:"traces"`
 	}
 	parameters := url.Values{
-		"q": {query}, "limit": {"100"}, "start": {strconv.FormatInt(t.since.Unix()-1, 10)},
+		"q": {query}, "limit": {"100"}, "start": {strconv.FormatInt(t.since.Add(-searchMargin).Unix(), 10)},
 		"end": {strconv.FormatInt(time.Now().Unix()+1, 10)},
 	}
 	if err := getJSON(ctx, t.url, "/api/search", parameters, &answer); err != nil {

@@ -64,7 +64,7 @@ func (s *stage) play(ctx context.Context) error {
 		return err
 	}
 	s.options.Say(fmt.Sprintf("running %d tasks of %s, and a few others", s.options.Tasks, sequence.name))
-	for _, act := range []func(context.Context) error{s.burst, s.scrape, s.interrupt, s.finish} {
+	for _, act := range []func(context.Context) error{s.burst, s.scrape, s.exported, s.interrupt, s.finish} {
 		if err := act(ctx); err != nil {
 			return err
 		}
