@@ -261,8 +261,8 @@ var messagingMetrics = []Metric{
 	{
 		Name: "tasker.messages.sent.total", Kind: KindCounter, Unit: "{message}",
 		Labels: []string{labelCorrelation, labelQueue, labelMessage},
-		Help: "River jobs inserted, by queue and kind. Those inserted in SQL (tasker.create_task, and what replaces lost jobs) are not " +
-			"in it.",
+		Help: "River jobs inserted, by queue and kind. That of a task created by SQL is counted when it is taken up; one that replaces " +
+			"a lost job is in tasker.sweep.repairs.total instead.",
 	},
 	{
 		Name: "tasker.messages.received.total", Kind: KindCounter, Unit: "{message}",
@@ -362,5 +362,9 @@ var engineMetrics = []Metric{
 	{
 		Name: "tasker.telemetry.export_failures.total", Kind: KindCounter, Unit: "{failure}", Labels: []string{labelSignal},
 		Help: "Exports that failed, by signal: traces, metrics or logs.",
+	},
+	{
+		Name: "tasker.telemetry.spans_dropped.total", Kind: KindCounter, Unit: "{span}", Labels: []string{labelReason},
+		Help: "Spans that were lost: queue_full (the collector is too slow, or away) or export_failed.",
 	},
 }

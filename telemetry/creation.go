@@ -71,6 +71,15 @@ func (c *Creation) Stored(ctx context.Context, now time.Time, existing string) {
 	c.span.end(now)
 }
 
+// takenUp records a task that was created by SQL, or by a client without telemetry, with the job that brought it.
+func (c *Creation) takenUp(ctx context.Context, arrivals []Arrival, now time.Time) {
+	c.Count(ctx)
+	if !c.counted && len(arrivals) > 0 {
+		c.Sent(ctx, arrivals[0].Queue, arrivals[0].Kind)
+	}
+	c.Stored(ctx, now, "")
+}
+
 // Sent counts the job of a stored task.
 func (c *Creation) Sent(ctx context.Context, queue, kind string) {
 	c.telemetry.sent.countFor(ctx, &c.Task, c.span.context, values{queue, kind})

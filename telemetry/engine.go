@@ -45,6 +45,11 @@ func (t *Telemetry) ExportFailed(ctx context.Context, signal string) {
 	t.exportFailures.add(ctx, 1, values{signal})
 }
 
+// SpansDropped counts spans that were lost, for a reason that telemetry/setup names.
+func (t *Telemetry) SpansDropped(ctx context.Context, reason string, spans int) {
+	t.spansDropped.add(ctx, int64(spans), values{reason})
+}
+
 func outcome(err error) string {
 	if err != nil {
 		return "error"

@@ -87,8 +87,7 @@ func (t *Telemetry) Passed(ctx context.Context, pass *Pass, committed time.Time)
 	for i := range pass.Progress {
 		p := &pass.Progress[i]
 		if p.Creation != nil {
-			p.Creation.Count(ctx)
-			p.Creation.Stored(ctx, committed, "")
+			p.Creation.takenUp(ctx, p.Received, committed)
 		}
 		for _, arrival := range p.Received {
 			t.Received(ctx, &p.Task, arrival.Queue, arrival.Kind, arrival.Waited)

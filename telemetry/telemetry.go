@@ -110,7 +110,7 @@ type instruments struct {
 	lost, stale, retries, repairs, notifications *counter
 	batchSize, batchWait                         *histogram
 	correlationLabels                            *counter
-	exportFailures                               *counter
+	exportFailures, spansDropped                 *counter
 }
 
 func newInstruments(f *factory) *instruments {
@@ -154,5 +154,6 @@ func newInstruments(f *factory) *instruments {
 		batchWait:         f.histogram("tasker.commit.wait.duration"),
 		correlationLabels: f.counter("tasker.telemetry.correlation_labels.total"),
 		exportFailures:    f.counter("tasker.telemetry.export_failures.total"),
+		spansDropped:      f.counter("tasker.telemetry.spans_dropped.total"),
 	}
 }

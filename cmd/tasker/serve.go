@@ -164,6 +164,7 @@ func (f *serveFlags) watch(ctx context.Context, config *tasker.Config) (*setup.P
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
 	providers.OnExportFailure(func(signal string) { own.ExportFailed(context.WithoutCancel(ctx), signal) })
+	providers.OnSpansDropped(func(reason string, spans int) { own.SpansDropped(context.WithoutCancel(ctx), reason, spans) })
 	f.tracer = pgxtrace.New(own.Database, &pgxtrace.Config{Pool: "client"})
 	level := slog.LevelDebug
 	if settings.Exports() {

@@ -7,6 +7,7 @@
 //	logger := slog.New(providers.LogHandler(plain.Handler()))
 //	recorder, err := telemetry.New(providers.TelemetryConfig())
 //	providers.OnExportFailure(func(signal string) { recorder.ExportFailed(ctx, signal) })
+//	providers.OnSpansDropped(func(reason string, spans int) { recorder.SpansDropped(ctx, reason, spans) })
 //	mux.Handle("GET /metrics", providers.MetricsHandler())
 //
 // Libraries don't need it: they take providers from whoever runs them.

@@ -30,6 +30,7 @@ func Example() {
 		return
 	}
 	providers.OnExportFailure(func(signal string) { recorder.ExportFailed(ctx, signal) })
+	providers.OnSpansDropped(func(reason string, spans int) { recorder.SpansDropped(ctx, reason, spans) })
 	logger := slog.New(providers.LogHandler(plain))
 	logger.InfoContext(ctx, "ready")
 	fmt.Println(config.ServiceName, config.Traces.SampleRatio, config.Exports(), providers.MetricsHandler() != nil)

@@ -47,6 +47,7 @@ type Providers struct {
 	traces, metrics, logs *outlet
 
 	failed   atomic.Pointer[func(signal string)]
+	dropped  atomic.Pointer[func(reason string, spans int)]
 	shutdown sync.Once
 }
 
@@ -110,6 +111,15 @@ func (p *Providers) TelemetryConfig() *telemetry.Config {
 
 // OnExportFailure has f called for each export that fails, with its signal: traces, metrics or logs.
 func (p *Providers) OnExportFailure(f func(signal string)) { p.failed.Store(&f) }
+
+// OnSpansDropped has f called when spans are lost, with the reason, queue_full or export_failed, and their number.
+func (p *Providers) OnSpansDropped(f func(reason string, spans int)) { p.dropped.Store(&f) }
+
+func (p *Providers) drop(reason string, spans int) {
+	if f := p.dropped.Load(); f != nil {
+		(*f)(reason, spans)
+	}
+}
 
 func (p *Providers) outlet(signal string) *outlet {
 	return &outlet{signal: signal, logger: p.logger, aborted: make(chan struct{}), failed: func() {

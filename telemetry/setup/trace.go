@@ -67,8 +67,15 @@ func (p *Providers) sendTraces(ctx context.Context, about *resource.Resource, cl
 		Delay:   cmp.Or(batch.Delay, sdktrace.DefaultScheduleDelay*time.Millisecond),
 		Timeout: cmp.Or(batch.Timeout, sdktrace.DefaultExportTimeout*time.Millisecond),
 		Made:    func() { p.traces.made.Add(1) },
+		Dropped: func(spans int) { p.drop("queue_full", spans) },
 		Send: func(ctx context.Context, spans int, upload func(context.Context) error) {
-			_ = p.traces.send(ctx, spans, upload) //nolint:errcheck // it is nil whatever comes of it
+			_ = p.traces.send(ctx, spans, func(ctx context.Context) error { //nolint:errcheck // it is nil whatever comes of it
+				err := upload(ctx)
+				if err != nil {
+					p.drop("export_failed", spans)
+				}
+				return err
+			})
 		},
 	})
 	if err != nil {

@@ -99,9 +99,8 @@ func madeUp(catalogue []telemetry.Metric) []sample {
 		}
 	}
 	others := map[string]map[string]string{
-		"target_info":                             {"service_name": "tasker"},
-		"tasker_steps_enqueued_total":             {"otel_metric_overflow": "true"},
-		"otel_sdk_processor_span_processed_total": {"error_type": "queue_full"},
+		"target_info":                 {"service_name": "tasker"},
+		"tasker_steps_enqueued_total": {"otel_metric_overflow": "true"},
 	}
 	for _, name := range slices.Sorted(maps.Keys(others)) {
 		l := labels.NewBuilder(labels.FromMap(others[name]))

@@ -34,7 +34,7 @@ var targetLabels = []string{
 }
 
 // foreign are metrics of others, whose labels are not looked at.
-var foreign = regexp.MustCompile(`^(up|target_info|otel_sdk_[a-z_]+|go_[a-z_]+)$`)
+var foreign = regexp.MustCompile(`^(up|target_info|go_[a-z_]+)$`)
 
 // vocabulary are the names that queries may use.
 type vocabulary map[string]series

@@ -96,7 +96,7 @@ func fillReliability(b *board) {
 	b.chart("Retries dispatched", "as many as attempts failed, later by their back-off.",
 		b.rate("tasker.retries.dispatched.total", nil).named("retries"))
 	b.chart("Wake-ups", "ok. With errors steps are found by polling, a second later.", b.rate("tasker.notifications.total", by("result")))
-	b.chart("Gauges that could not be read", "none. After two in a row the gauges have a gap.",
+	b.chart("Gauges that could not be read", "none. After two in a row the gauges have a gap. TaskerGaugesFailing fires when it goes on.",
 		b.events("tasker.gauges.failures.total", nil).named("failures")).bars()
 	b.row("Group commits")
 	b.chart("Items in a commit, p95", "1 when idle, more under load: that is what makes it fast. 256 is the most.",
@@ -118,8 +118,8 @@ func (b *board) telemetry() {
 			`({__name__=~"tasker_.+", otel_metric_overflow="true", job=~"$job", instance=~"$instance"})) or vector(0)`,
 		unit: unitCount, legend: "metrics", help: "Metrics with a series that holds what had no room.",
 	}).upTo(1)
-	dropped := b.other("otel_sdk_processor_span_processed_total", "increase(%s["+window+"])", by("error_type"), `error_type!=""`)
-	b.chart("Spans dropped by the SDK", "none, or nothing to see: the SDK counts them only with OTEL_GO_X_OBSERVABILITY=true.", dropped).bars()
+	b.chart("Spans that were lost", "none. TaskerSpansDropped fires when it goes on: with queue_full the collector is too slow, or away.",
+		b.events("tasker.telemetry.spans_dropped.total", by("reason"))).bars()
 }
 
 func (b *board) runtime() {

@@ -278,17 +278,16 @@ func (q query) positive() query {
 	return q
 }
 
-// foreign are metrics of libraries: the Go runtime's, and what the OpenTelemetry SDK says of itself.
+// foreign are metrics of libraries: the Go runtime's.
 var foreign = map[string]query{
-	"go_goroutine_count":                      {unit: unitCount, help: "Goroutines."},
-	"go_memory_used_bytes":                    {unit: unitBytes, help: "Memory used by the Go runtime."},
-	"go_memory_gc_goal_bytes":                 {unit: unitBytes, help: "Size of the heap at which the garbage collector runs."},
-	"go_memory_allocated_bytes_total":         {unit: unitBytesPerSecond, help: "Memory allocated on the heap, in a second."},
-	"otel_sdk_processor_span_processed_total": {unit: unitCount, help: "Spans that the SDK has sent or, with an error_type, dropped."},
+	"go_goroutine_count":              {unit: unitCount, help: "Goroutines."},
+	"go_memory_used_bytes":            {unit: unitBytes, help: "Memory used by the Go runtime."},
+	"go_memory_gc_goal_bytes":         {unit: unitBytes, help: "Size of the heap at which the garbage collector runs."},
+	"go_memory_allocated_bytes_total": {unit: unitBytesPerSecond, help: "Memory allocated on the heap, in a second."},
 }
 
 // other asks for a metric that is not Tasker's. %s in the expression stands for its series.
-func (s *source) other(name, expr string, by []string, where ...string) query {
+func (s *source) other(name, expr string, by []string) query {
 	q, known := foreign[name]
 	if !known {
 		s.failf("metric %s is neither in the catalogue nor known from a library", name)
@@ -299,7 +298,7 @@ func (s *source) other(name, expr string, by []string, where ...string) query {
 			matchers = append(matchers, f.matcher)
 		}
 	}
-	q.expr = grouped("sum", by, fmt.Sprintf(expr, name+"{"+strings.Join(append(matchers, where...), ", ")+"}"))
+	q.expr = grouped("sum", by, fmt.Sprintf(expr, name+"{"+strings.Join(matchers, ", ")+"}"))
 	q.legend = legend(by)
 	return q
 }

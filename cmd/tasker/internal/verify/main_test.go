@@ -209,11 +209,7 @@ func (b *builder) measure() {
 			jobs := labels{"queue": w.namespace, "correlation_id": t.correlation.String()}
 			b.point("tasker.messages."+name+".total", w.executions, jobs)
 			jobs["queue"] = "orchestration"
-			if n := w.executions; t.by == bySQL && name == "sent" {
-				b.point("tasker.messages.sent.total", n, jobs)
-			} else {
-				b.point("tasker.messages."+name+".total", n+1, jobs)
-			}
+			b.point("tasker.messages."+name+".total", w.executions+1, jobs)
 		}
 		b.point("tasker.message.latency", 1, labels{"correlation_id": t.correlation.String()})
 	}

@@ -101,6 +101,7 @@ type testBundle struct {
 	sender    *otlpspan.Sender
 	recorder  *otlpspan.Recorder
 	made      atomic.Int64
+	dropped   atomic.Int64
 	errs      chan error
 }
 
@@ -111,7 +112,7 @@ func setup(t testing.TB, change func(*otlpspan.Config)) *testBundle {
 	b := &testBundle{collector: &collector{}, errs: make(chan error, 1000)}
 	config := &otlpspan.Config{
 		Client: b.collector, Resource: about, Queue: 1000, Size: 100, Delay: time.Hour, Timeout: time.Minute,
-		Made: func() { b.made.Add(1) },
+		Made: func() { b.made.Add(1) }, Dropped: func(spans int) { b.dropped.Add(int64(spans)) },
 		Send: func(ctx context.Context, _ int, upload func(context.Context) error) { b.errs <- upload(ctx) },
 	}
 	if change != nil {

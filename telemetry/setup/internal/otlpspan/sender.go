@@ -30,6 +30,8 @@ type Config struct {
 	Timeout time.Duration
 	// Made is called for each span that is handed in, also for one that is dropped.
 	Made func()
+	// Dropped is called, now and then, with the number of spans that the queue had no room for.
+	Dropped func(spans int)
 	// Send is called for each batch, with its number of spans, and calls upload.
 	Send func(ctx context.Context, spans int, upload func(context.Context) error)
 }
@@ -49,6 +51,7 @@ type Sender struct {
 	filling, spare *batch
 	waiting        []*batch
 	queued         int
+	dropped        int
 	closed         bool
 }
 
@@ -77,6 +80,7 @@ func (s *Sender) add(scope *instrumentation.Scope, r *record) {
 	}
 	s.config.Made()
 	if s.queued >= s.config.Queue {
+		s.dropped++
 		return
 	}
 	s.queued++
@@ -124,6 +128,7 @@ func (s *Sender) run(ctx context.Context) {
 
 // send sends the batches that are full, and the last one too if all are to go.
 func (s *Sender) send(ctx context.Context, all bool) {
+	s.report()
 	for ctx.Err() == nil {
 		b := s.take(all)
 		if b == nil {
@@ -134,6 +139,17 @@ func (s *Sender) send(ctx context.Context, all bool) {
 		s.mu.Lock()
 		s.spare = b
 		s.mu.Unlock()
+	}
+}
+
+// report tells of what was dropped since it last did.
+func (s *Sender) report() {
+	s.mu.Lock()
+	dropped := s.dropped
+	s.dropped = 0
+	s.mu.Unlock()
+	if dropped > 0 {
+		s.config.Dropped(dropped)
 	}
 }
 

@@ -72,6 +72,7 @@ func TestWhatAQueueHasNoRoomForIsDroppedAndCounted(t *testing.T) {
 	assert.LessOrEqual(t, arrived, 40, "twenty in the queue, and what was under way")
 	assert.GreaterOrEqual(t, arrived, 20)
 	assert.EqualValues(t, 1000, b.made.Load())
+	assert.EqualValues(t, 1000-arrived, b.dropped.Load())
 }
 
 func TestShutdownGivesUpWhenItsTimeIsOver(t *testing.T) {
