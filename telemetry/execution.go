@@ -54,42 +54,45 @@ func (t *Telemetry) StartExecution(ctx context.Context, task *Task, step *Step, 
 	e := &Execution{
 		telemetry: t, task: task, step: step, running: t.Gauges.executions(task.Namespace, step.Handler),
 	}
-	// Before other goroutines, of the handler, ask for the ids.
-	ids := append(task.ids(make([]attribute.KeyValue, 0, maxAttributes)), step.id())
+	task.spell() // before other goroutines, of the handler, ask for the ids
+	step.spell()
 	ctx = context.WithValue(ctx, subjectKey{}, subject{task, step})
-	e.span.Span = Span{
-		Name: spanExecute, Kind: trace.SpanKindConsumer, ID: executionSpanID(step.ID, step.Claim), Began: claim.Asked,
-		Links: t.causes(task, step, claim.Parents),
-	}
-	switch {
-	case t.underRoot(task, &e.span.Span):
-		e.span.Attributes = step.attributes(task.ids(make([]attribute.KeyValue, 0, maxAttributes)))
-		t.open(ctx, &e.span)
-		ctx = trace.ContextWithSpanContext(ctx, e.Span())
-	case task.root.IsValid(): // log lines name the trace all the same
-		ctx = trace.ContextWithRemoteSpanContext(ctx, task.root)
-	}
-	of := e.Span()
-	if of.IsSampled() {
-		t.record(ctx, &Span{
-			Name: spanClaim, Parent: of, Began: claim.Asked, Ended: claim.Held, Code: codes.Ok,
-			Attributes: append(ids, attribute.String("claim_method", claim.Method)),
-		})
-	}
+	ctx = e.trace(ctx, claim)
 	e.running.add(1)
 	t.claimed.add(ctx, 1, values{task.Namespace, claim.Method})
 	t.claim.record(ctx, milliseconds(claim.Held.Sub(claim.Asked)), values{task.Namespace, claim.Method})
-	t.executions.countFor(ctx, task, of, values{task.Namespace, step.Name, step.Handler})
-	e.began = time.Now()
-	if of.IsSampled() {
-		e.handler.span.Span = Span{
-			Name: spanHandler, Parent: of, ID: handlerSpanID(step.ID, step.Claim), Began: e.began,
-			Attributes: append(ids, attribute.String("handler", step.Handler)),
-		}
-		t.open(ctx, &e.handler.span)
-		ctx = trace.ContextWithSpan(ctx, &e.handler)
-	}
+	t.executions.countFor(ctx, task, e.Span(), values{task.Namespace, step.Name, step.Handler})
 	return ctx, e
+}
+
+// trace opens the spans of the execution and of its handler, whose context it returns, and records that of the claim.
+func (e *Execution) trace(ctx context.Context, claim *Claim) context.Context {
+	t, task, step := e.telemetry, e.task, e.step
+	e.began = time.Now()
+	e.span.Span = Span{Name: spanExecute, Kind: trace.SpanKindConsumer, Began: claim.Asked, Links: t.causes(task, step, claim.Parents)}
+	if !t.underRoot(task, &e.span.Span) {
+		if task.root.IsValid() { // log lines name the trace all the same
+			ctx = trace.ContextWithRemoteSpanContext(ctx, task.root)
+		}
+		return ctx
+	}
+	execution, handler := executionSpanIDs(step.ID, step.Claim)
+	e.span.ID, e.span.Attributes = execution, step.attributes(task.ids(make([]attribute.KeyValue, 0, maxAttributes)))
+	t.open(ctx, &e.span)
+	of := e.Span()
+	if !of.IsSampled() {
+		return trace.ContextWithSpanContext(ctx, of)
+	}
+	ids := append(task.ids(make([]attribute.KeyValue, 0, maxAttributes)), step.id())
+	t.record(ctx, &Span{
+		Name: spanClaim, Parent: of, Began: claim.Asked, Ended: claim.Held, Code: codes.Ok,
+		Attributes: append(ids, attribute.String("claim_method", claim.Method)),
+	})
+	e.handler.span.Span = Span{
+		Name: spanHandler, Parent: of, ID: handler, Began: e.began, Attributes: append(ids, attribute.String("handler", step.Handler)),
+	}
+	t.open(ctx, &e.handler.span)
+	return trace.ContextWithSpan(ctx, &e.handler)
 }
 
 // causes links an execution to what it follows: the attempt before it, or the several steps that it joins.

@@ -45,11 +45,16 @@ const maxAttributes = 8
 // ids appends the attributes of every span of the task. A span under another of the same task has few more: each attribute is
 // paid for again when it is exported, and the span above says the rest.
 func (task *Task) ids(to []attribute.KeyValue) []attribute.KeyValue {
+	task.spell()
+	return append(to, attribute.String("correlation_id", task.correlation), attribute.String("task_uuid", task.uuid),
+		attribute.String("namespace", task.Namespace))
+}
+
+// spell spells the ids out, once.
+func (task *Task) spell() {
 	if task.correlation == "" {
 		task.correlation, task.uuid = task.CorrelationID.String(), task.ID.String()
 	}
-	return append(to, attribute.String("correlation_id", task.correlation), attribute.String("task_uuid", task.uuid),
-		attribute.String("namespace", task.Namespace))
 }
 
 // attributes appends those of the root, which has the name too.
@@ -73,10 +78,15 @@ type Step struct {
 
 // id is the step's, as an attribute.
 func (s *Step) id() attribute.KeyValue {
+	s.spell()
+	return attribute.String("step_uuid", s.uuid)
+}
+
+// spell spells the id out, once.
+func (s *Step) spell() {
 	if s.uuid == "" {
 		s.uuid = s.ID.String()
 	}
-	return attribute.String("step_uuid", s.uuid)
 }
 
 // attributes appends those of a span that is about the step.

@@ -31,7 +31,13 @@ func executionSpanID(step uuid.UUID, claim int32) trace.SpanID {
 }
 
 func handlerSpanID(step uuid.UUID, claim int32) trace.SpanID {
-	return trace.SpanID(digest("handler", step, int64(claim))[:8])
+	return trace.SpanID(digest("execute", step, int64(claim))[8:16])
+}
+
+// executionSpanIDs are those of an execution and of its handler.
+func executionSpanIDs(step uuid.UUID, claim int32) (execution, handler trace.SpanID) {
+	sum := digest("execute", step, int64(claim))
+	return trace.SpanID(sum[:8]), trace.SpanID(sum[8:16])
 }
 
 func digest(kind string, id uuid.UUID, n int64) []byte {

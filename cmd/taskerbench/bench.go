@@ -46,6 +46,9 @@ func (b *bench) all(ctx context.Context) error {
 				continue
 			}
 			for _, mode := range b.modes(round, w.watched) {
+				if err := b.tidy(ctx); err != nil {
+					return err
+				}
 				l, err := b.with(ctx, mode, w.run)
 				if err != nil {
 					return fmt.Errorf("%s: %w", w.name, err)
@@ -57,6 +60,16 @@ func (b *bench) all(ctx context.Context) error {
 	}
 	if b.rounds > 1 {
 		results.print(b.telemetry[0])
+	}
+	return nil
+}
+
+// tidy has the database do what it would else do in the middle of a workload that is not to blame for it.
+func (b *bench) tidy(ctx context.Context) error {
+	for _, statement := range []string{"VACUUM (ANALYZE)"} {
+		if _, err := b.pool.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("%s: %w", strings.ToLower(statement), err)
+		}
 	}
 	return nil
 }

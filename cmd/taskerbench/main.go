@@ -59,11 +59,11 @@ func run() error {
 	flag.IntVar(&s.rounds, "rounds", 3, "interleaved rounds; the table has each")
 	modes := flag.String("telemetry", modeOff, "modes to run W1 and W2 in, separated by commas: off, metrics, traces (with metrics), "+
 		"tenth (of the traces), "+
-		"absent and hanging (traces and metrics, and a collector that is not there or does not answer)")
+		"absent, hanging and refused (traces and metrics, and a collector that is not there, does not answer, or takes nothing)")
 	flag.StringVar(&s.labels, "labels", "off", "telemetry.metrics.correlation_id_label: off, which is production's, bounded or all")
 	workloads := flag.String("workloads", "R,W1,W2,W3,W4", "workloads to run, separated by commas")
 	profile := flag.String("cpuprofile", "", "file to write a CPU profile of this process to, for go tool pprof")
-	flag.StringVar(&s.sink, "sink", "", "be the collector that taskerbench starts for itself: one that works or one that hangs")
+	flag.StringVar(&s.sink, "sink", "", "be the collector that taskerbench starts for itself: one that works, hangs or refuses")
 	flag.Parse()
 	s.telemetry, s.workloads = strings.Split(*modes, ","), strings.Split(*workloads, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
 
 	"github.com/tasker-systems/tasker-go/telemetry/setup"
 )
@@ -26,12 +28,14 @@ const (
 	modeTenth   = "tenth"
 	modeAbsent  = "absent"
 	modeHanging = "hanging"
+	modeRefused = "refused"
 )
 
 // The kinds of collectors.
 const (
-	sinkWorks = "works"
-	sinkHangs = "hangs"
+	sinkWorks   = "works"
+	sinkHangs   = "hangs"
+	sinkRefuses = "refuses"
 )
 
 // with runs a workload while everything is recorded that the mode says, and sent to a collector in another process: its CPU
@@ -42,8 +46,11 @@ func (b *bench) with(ctx context.Context, mode string, run func(context.Context)
 	}
 	settings := setup.Default("production")
 	kind := sinkWorks
-	if mode == modeHanging {
+	switch mode {
+	case modeHanging:
 		kind = sinkHangs
+	case modeRefused:
+		kind = sinkRefuses
 	}
 	endpoint, stop, err := startSink(ctx, kind)
 	if err != nil {
@@ -59,13 +66,13 @@ func (b *bench) with(ctx context.Context, mode string, run func(context.Context)
 	switch mode {
 	case modeMetrics:
 		settings.Traces.Exporter.Name = "none"
-	case modeTraces, modeHanging:
+	case modeTraces, modeHanging, modeRefused:
 	case modeAbsent:
 		stop()
 	case modeTenth:
 		settings.Traces.SampleRatio = 0.1
 	default:
-		return line{}, fmt.Errorf("-telemetry %q is not one of off, metrics, traces, tenth, absent, hanging", mode)
+		return line{}, fmt.Errorf("-telemetry %q is not one of off, metrics, traces, tenth, absent, hanging, refused", mode)
 	}
 	providers, err := setup.Start(ctx, settings, slog.Default())
 	if err != nil {
@@ -118,6 +125,9 @@ func sink(ctx context.Context, kind string) error {
 		}
 		if err := stream.RecvMsg(nil); err != nil {
 			return err //nolint:wrapcheck // gRPC's own
+		}
+		if kind == sinkRefuses {
+			return status.Error(codes.PermissionDenied, "not for you")
 		}
 		return stream.SendMsg(nil)
 	}))

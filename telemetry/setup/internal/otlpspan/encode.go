@@ -187,13 +187,29 @@ func appendFlags(b []byte, field protowire.Number, flags trace.TraceFlags, of tr
 
 func appendPairs(b []byte, field protowire.Number, pairs []attribute.KeyValue) []byte {
 	for i := range pairs {
+		key, value := valid(string(pairs[i].Key)), pairs[i].Value
+		if value.Type() == attribute.STRING {
+			b = appendText(b, field, key, valid(value.AsString()))
+			continue
+		}
 		var at int
 		b, at = open(b, field)
-		b = appendString(b, pairKey, string(pairs[i].Key))
-		b = appendValue(b, pairValue, pairs[i].Value)
+		b = appendString(b, pairKey, key)
+		b = appendValue(b, pairValue, value)
 		b = seal(b, at)
 	}
 	return b
+}
+
+// appendText appends a pair with a text, which nearly all are. The lengths are known, so that nothing has to be moved.
+func appendText(b []byte, field protowire.Number, key, text string) []byte {
+	const tag = 1 // the size of the tags below
+	inner := tag + protowire.SizeBytes(len(text))
+	b = protowire.AppendTag(b, field, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(tag+protowire.SizeBytes(len(key))+tag+protowire.SizeBytes(inner))) //nolint:gosec // a length
+	b = protowire.AppendString(protowire.AppendTag(b, pairKey, protowire.BytesType), key)
+	b = protowire.AppendVarint(protowire.AppendTag(b, pairValue, protowire.BytesType), uint64(inner)) //nolint:gosec // a length
+	return protowire.AppendString(protowire.AppendTag(b, valueString, protowire.BytesType), text)
 }
 
 func appendValue(b []byte, field protowire.Number, v attribute.Value) []byte {
@@ -236,12 +252,16 @@ func appendList[T any](b []byte, list []T, value func(T) attribute.Value) []byte
 	return seal(b, at)
 }
 
-// appendString appends text. What is not UTF-8 is mended: for one such string a collector refuses all that came with it.
 func appendString(b []byte, field protowire.Number, s string) []byte {
-	if !utf8.ValidString(s) {
-		s = strings.ToValidUTF8(s, string(utf8.RuneError))
+	return protowire.AppendString(protowire.AppendTag(b, field, protowire.BytesType), valid(s))
+}
+
+// valid mends what is not UTF-8: for one such text a collector refuses all that came with it.
+func valid(s string) string {
+	if utf8.ValidString(s) {
+		return s
 	}
-	return protowire.AppendString(protowire.AppendTag(b, field, protowire.BytesType), s)
+	return strings.ToValidUTF8(s, string(utf8.RuneError))
 }
 
 func appendBytes(b []byte, field protowire.Number, v []byte) []byte {
