@@ -365,6 +365,7 @@ var engineMetrics = []Metric{
 	},
 	{
 		Name: "tasker.telemetry.spans_dropped.total", Kind: KindCounter, Unit: "{span}", Labels: []string{labelReason},
-		Help: "Spans that were lost: queue_full (the collector is too slow, or away) or export_failed.",
+		Help: "Spans that were lost: queue_full (the collector is too slow, or away) or export_failed (all of a batch that it did " +
+			"not take, or not all of).",
 	},
 }

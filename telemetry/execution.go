@@ -80,8 +80,9 @@ func (e *Execution) trace(ctx context.Context, claim *Claim) context.Context {
 	e.span.ID, e.span.Attributes = execution, step.attributes(task.ids(make([]attribute.KeyValue, 0, maxAttributes)))
 	t.open(ctx, &e.span)
 	of := e.Span()
-	if !of.IsSampled() {
-		return trace.ContextWithSpanContext(ctx, of)
+	ctx = e.span.in(ctx)
+	if !e.span.recording() {
+		return ctx
 	}
 	ids := append(task.ids(make([]attribute.KeyValue, 0, maxAttributes)), step.id())
 	t.record(ctx, &Span{
@@ -92,6 +93,9 @@ func (e *Execution) trace(ctx context.Context, claim *Claim) context.Context {
 		Name: spanHandler, Parent: of, ID: handler, Began: e.began, Attributes: append(ids, attribute.String("handler", step.Handler)),
 	}
 	t.open(ctx, &e.handler.span)
+	if e.handler.span.live != nil { // a provider's own span is what its other parts look for
+		return e.handler.span.in(ctx)
+	}
 	return trace.ContextWithSpan(ctx, &e.handler)
 }
 
@@ -112,7 +116,11 @@ func (t *Telemetry) causes(task *Task, step *Step, parents []Dispatch) []trace.L
 
 // Within is a context inside of the execution, but not of its handler.
 func (e *Execution) Within(ctx context.Context) context.Context {
-	return trace.ContextWithSpanContext(context.WithValue(ctx, subjectKey{}, subject{e.task, e.step}), e.Span())
+	ctx = context.WithValue(ctx, subjectKey{}, subject{e.task, e.step})
+	if !e.Span().IsValid() { // log lines name the trace all the same
+		return trace.ContextWithRemoteSpanContext(ctx, e.task.root)
+	}
+	return e.span.in(ctx)
 }
 
 // Span is the context of the execution's span, for links.

@@ -35,6 +35,8 @@ type sets[O any] struct {
 	option     func(attribute.Set) O
 	// buckets is how many exemplars the instrument holds of a combination.
 	buckets int
+	// every: all measurements are offered as exemplars.
+	every bool
 
 	// known is read with each measurement, by all goroutines, and soon complete: it is copied to be changed, under mu.
 	known atomic.Pointer[map[values]*set[O]]
@@ -46,10 +48,12 @@ type set[O any] struct {
 	options []O
 	// shown is when each bucket was last offered an exemplar, in Unix nanoseconds.
 	shown []atomic.Int64
+	// every: all measurements are offered.
+	every bool
 }
 
-func newSets[O any](m *Metric, guards map[attribute.Key]*names, option func(attribute.Set) O) *sets[O] {
-	s := &sets[O]{guards: guards, option: option, buckets: len(m.Bounds) + 1}
+func newSets[O any](f *factory, m *Metric, option func(attribute.Set) O) *sets[O] {
+	s := &sets[O]{guards: f.guards, every: f.every, option: option, buckets: len(m.Bounds) + 1}
 	s.known.Store(&map[values]*set[O]{})
 	for _, label := range m.Labels {
 		if label == labelCorrelation {
@@ -61,36 +65,43 @@ func newSets[O any](m *Metric, guards map[attribute.Key]*names, option func(attr
 	return s
 }
 
-// of is a combination. It is made at its first use.
+// of is a combination. It is made at its first use, and kept while there is room.
 func (s *sets[O]) of(v values) *set[O] {
-	if known, ok := (*s.known.Load())[v]; ok {
-		return known
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	all := *s.known.Load()
 	if known, ok := all[v]; ok {
 		return known
 	}
-	made := &set[O]{[]O{s.option(attribute.NewSet(s.attributes(v)...))}, make([]atomic.Int64, s.buckets)}
-	if len(all) < maxSets {
-		all = maps.Clone(all)
-		all[v] = made
-		s.known.Store(&all)
+	made := &set[O]{[]O{s.option(attribute.NewSet(s.attributes(v)...))}, make([]atomic.Int64, s.buckets), s.every}
+	if len(all) >= maxSets {
+		return made
 	}
+	s.add(v, made)
 	return made
 }
 
-// exemplarInterval is how often a bucket is offered an exemplar. It holds the last one, and is looked at once a minute.
+// add keeps a combination, unless another goroutine has just kept it.
+func (s *sets[O]) add(v values, made *set[O]) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if all := maps.Clone(*s.known.Load()); all[v] == nil {
+		all[v] = made
+		s.known.Store(&all)
+	}
+}
+
+// exemplarInterval is how often a bucket is offered an exemplar. It holds one or a few, and is looked at once a minute.
 const exemplarInterval = time.Second
 
-// exemplar tells whether a measurement of what a span did is to be offered as the exemplar of its bucket, and returns the
-// context to measure in. An offer costs as much as the measurement, and all but the last one of a minute are for nothing.
+// exemplar tells whether a measurement of what a span did is to be offered as an exemplar of its bucket, and returns the
+// context to measure in. An offer costs as much as the measurement, and most of those of a minute would be for nothing.
 //
 //nolint:contextcheck,nolintlint // no cancellation: instruments only look for a span
 func (s *set[O]) exemplar(ctx context.Context, of trace.SpanContext, bucket int) (_ context.Context, offered bool) {
 	if !of.IsSampled() {
 		return ctx, false
+	}
+	if s.every {
+		return trace.ContextWithSpanContext(ctx, of), true
 	}
 	now := time.Now().UnixNano()
 	last := s.shown[bucket].Load()
@@ -233,11 +244,12 @@ type factory struct {
 	meter   metric.Meter
 	entries map[string]*Metric
 	guards  map[attribute.Key]*names
+	every   bool
 	err     error
 }
 
-func newFactory(provider metric.MeterProvider) *factory {
-	f := &factory{meter: provider.Meter(Scope), entries: make(map[string]*Metric), guards: make(map[attribute.Key]*names)}
+func newFactory(provider metric.MeterProvider, every bool) *factory {
+	f := &factory{meter: provider.Meter(Scope), every: every, entries: make(map[string]*Metric), guards: make(map[attribute.Key]*names)}
 	catalogue := Catalogue()
 	for i := range catalogue {
 		f.entries[catalogue[i].Name] = &catalogue[i]
@@ -272,7 +284,7 @@ func (f *factory) counter(name string) *counter {
 	m := f.entry(name, KindCounter)
 	c, err := f.meter.Int64Counter(m.Name, metric.WithUnit(m.Unit), metric.WithDescription(m.Help))
 	f.fail(err)
-	return &counter{c, newSets(m, f.guards, func(s attribute.Set) metric.AddOption { return metric.WithAttributeSet(s) })}
+	return &counter{c, newSets(f, m, func(s attribute.Set) metric.AddOption { return metric.WithAttributeSet(s) })}
 }
 
 func (f *factory) histogram(name string) *histogram {
@@ -280,14 +292,14 @@ func (f *factory) histogram(name string) *histogram {
 	h, err := f.meter.Float64Histogram(m.Name, metric.WithUnit(m.Unit), metric.WithDescription(m.Help),
 		metric.WithExplicitBucketBoundaries(m.Bounds...))
 	f.fail(err)
-	return &histogram{h, newSets(m, f.guards, func(s attribute.Set) metric.RecordOption { return metric.WithAttributeSet(s) }), m.Bounds}
+	return &histogram{h, newSets(f, m, func(s attribute.Set) metric.RecordOption { return metric.WithAttributeSet(s) }), m.Bounds}
 }
 
 func (f *factory) gauge(name string) *gauge {
 	m := f.entry(name, KindGauge)
 	g, err := f.meter.Int64ObservableGauge(m.Name, metric.WithUnit(m.Unit), metric.WithDescription(m.Help))
 	f.fail(err)
-	return &gauge{g, newSets(m, f.guards, func(s attribute.Set) metric.ObserveOption { return metric.WithAttributeSet(s) })}
+	return &gauge{g, newSets(f, m, func(s attribute.Set) metric.ObserveOption { return metric.WithAttributeSet(s) })}
 }
 
 // gauge is an instrument of [KindGauge].

@@ -193,13 +193,13 @@ func (a *account) item(p *Progress, name string, kind trace.SpanKind, began time
 	return true
 }
 
-// tell records the span of an item.
-func (a *account) tell(ctx context.Context) trace.SpanContext {
-	sc := a.record(ctx, &a.span)
-	if a.commit.context.IsSampled() && len(a.commit.Links) < maxItems {
+// tell records the span of an item. It returns its context, and whether spans below it are recorded.
+func (a *account) tell(ctx context.Context) (sc trace.SpanContext, recorded bool) {
+	sc, recorded = a.record(ctx, &a.span)
+	if a.commit.recording() && len(a.commit.Links) < maxItems {
 		a.commit.Links = append(a.commit.Links, trace.Link{SpanContext: sc})
 	}
-	return sc
+	return sc, recorded
 }
 
 // stage is a part of a pass.
@@ -210,9 +210,6 @@ type stage struct {
 
 // within records the span of a stage below another one of the task, which may be about one step.
 func (a *account) within(ctx context.Context, of trace.SpanContext, p *Progress, step *Step, s stage) {
-	if !of.IsSampled() {
-		return
-	}
 	a.span = Span{
 		Name: s.name, Parent: of, Began: s.began, Ended: s.ended, Code: codes.Ok,
 		Attributes: p.ids(a.span.Attributes[:0]), Links: a.span.Links[:0],
@@ -234,8 +231,10 @@ func (a *account) results(ctx context.Context, p *Progress) {
 				a.span.Links = append(a.span.Links, a.linkTo(&p.Task, executionSpanID(r.ID, r.Claim), "execution")...)
 			}
 			a.span.Attributes = append(r.attributes(a.span.Attributes), attribute.String("result_type", r.Type))
-			of = a.tell(ctx)
-			a.within(ctx, of, p, &r.Step, stage{spanMetadata, a.pass.Loaded, a.pass.Decided})
+			var recorded bool
+			if of, recorded = a.tell(ctx); recorded {
+				a.within(ctx, of, p, &r.Step, stage{spanMetadata, a.pass.Loaded, a.pass.Decided})
+			}
 		}
 		v := values{p.Namespace, r.Type}
 		a.count(ctx, a.resultsProcessed, &p.Task, of, v)
@@ -244,7 +243,7 @@ func (a *account) results(ctx context.Context, p *Progress) {
 			job := values{r.Queue, r.Kind}
 			a.count(ctx, a.Telemetry.sent, &p.Task, of, job)
 			a.count(ctx, a.received, &p.Task, of, job)
-			a.count(ctx, a.archived, &p.Task, trace.SpanContext{}, values{r.Queue})
+			a.count(ctx, a.archived, &p.Task, of, values{r.Queue})
 			a.sent[r.Queue] = true
 		}
 	}
@@ -263,9 +262,11 @@ func (a *account) dispatched(ctx context.Context, p *Progress) {
 		} else {
 			a.span.Attributes = p.round(a.span.Attributes)
 		}
-		of = a.tell(ctx)
-		a.within(ctx, of, p, one, stage{spanFilter, a.pass.Loaded, a.pass.Decided})
-		a.within(ctx, of, p, one, stage{spanDispatch, a.pass.Decided, a.committed})
+		var recorded bool
+		if of, recorded = a.tell(ctx); recorded {
+			a.within(ctx, of, p, one, stage{spanFilter, a.pass.Loaded, a.pass.Decided})
+			a.within(ctx, of, p, one, stage{spanDispatch, a.pass.Decided, a.committed})
+		}
 	}
 	for i := range p.Dispatched {
 		d := &p.Dispatched[i]
@@ -273,7 +274,7 @@ func (a *account) dispatched(ctx context.Context, p *Progress) {
 		a.count(ctx, a.stepsEnqueued, &p.Task, of, values{p.Namespace, d.Name})
 		a.count(ctx, a.Telemetry.sent, &p.Task, of, job)
 		if d.Retry {
-			a.count(ctx, a.retries, &p.Task, trace.SpanContext{}, values{})
+			a.count(ctx, a.retries, &p.Task, of, values{})
 		}
 		if d.Continued {
 			a.count(ctx, a.received, &p.Task, of, job)
@@ -308,8 +309,10 @@ func (a *account) finalized(ctx context.Context, p *Progress) {
 		}
 		a.span.Attributes = append(a.span.Attributes, attribute.String("task_name", p.Name),
 			attribute.String("final_state", p.Final), attribute.Int64("task.age_ms", p.Age.Milliseconds()))
-		of = a.tell(ctx)
-		a.within(ctx, of, p, nil, stage{spanDecision, a.pass.Loaded, a.pass.Decided})
+		var recorded bool
+		if of, recorded = a.tell(ctx); recorded {
+			a.within(ctx, of, p, nil, stage{spanDecision, a.pass.Loaded, a.pass.Decided})
+		}
 	}
 	v := values{p.Namespace, p.Name}
 	switch p.Final {
@@ -320,5 +323,5 @@ func (a *account) finalized(ctx context.Context, p *Progress) {
 	}
 	took := a.committed.Sub(a.pass.Loaded)
 	a.finalization.recordFor(ctx, &p.Task, of, took, values{p.Namespace, p.Final})
-	a.taskDuration.record(ctx, milliseconds(p.Life+took), values{p.Namespace, p.Name, p.Final})
+	a.taskDuration.recordFor(ctx, &p.Task, of, p.Life+took, values{p.Namespace, p.Name, p.Final})
 }

@@ -73,8 +73,24 @@ type opened struct {
 	context trace.SpanContext
 	// live is the span where it is one of the API: with a provider that is no recorder.
 	live trace.Span
-	// told is how many attributes live has got.
-	told int
+	// told and linked are how many attributes and links live has got.
+	told, linked int
+}
+
+// recording tells whether what is said of the span goes anywhere.
+func (o *opened) recording() bool {
+	if o.live != nil {
+		return o.live.IsRecording()
+	}
+	return o.context.IsSampled()
+}
+
+// in is a context in which the span is the current one.
+func (o *opened) in(ctx context.Context) context.Context {
+	if o.live != nil {
+		return trace.ContextWithSpan(ctx, o.live)
+	}
+	return trace.ContextWithSpanContext(ctx, o.context)
 }
 
 // open begins a span that is described, and that no handler runs in.
@@ -93,43 +109,44 @@ func (o *opened) fail(message string) { o.Code, o.Message = codes.Error, message
 
 // end ends the span.
 func (o *opened) end(at time.Time) {
-	switch {
-	case !o.context.IsSampled():
-		return
-	case o.live == nil:
-		o.Ended = at
-		o.telemetry.recorder.RecordSpan(o.context, &o.Span)
+	if o.live == nil {
+		if o.context.IsSampled() {
+			o.Ended = at
+			o.telemetry.recorder.RecordSpan(o.context, &o.Span)
+		}
 		return
 	}
 	o.live.SetAttributes(o.Attributes[o.told:]...)
-	for _, link := range o.Links {
+	for _, link := range o.Links[o.linked:] {
 		o.live.AddLink(link)
 	}
 	o.live.SetStatus(o.Code, o.Message)
 	o.live.End(trace.WithTimestamp(at))
 }
 
-// record records a span that is over, and returns its context.
-func (t *Telemetry) record(ctx context.Context, span *Span) trace.SpanContext {
+// record records a span that is over. It returns its context, and whether anything is recorded.
+func (t *Telemetry) record(ctx context.Context, span *Span) (_ trace.SpanContext, recorded bool) {
 	if t.recorder == nil {
 		o := &opened{Span: *span}
 		t.open(ctx, o)
+		recorded = o.recording()
 		o.end(span.Ended)
-		return o.context
+		return o.context, recorded
 	}
 	sc := t.recorder.SpanContext(ctx, span)
 	if sc.IsSampled() {
 		t.recorder.RecordSpan(sc, span)
 	}
-	return sc
+	return sc, sc.IsSampled()
 }
 
-// start makes the span one of the API, without its links.
+// start makes the span one of the API.
 func (o *opened) start(ctx context.Context) {
 	options := []trace.SpanStartOption{
 		trace.WithTimestamp(o.Began), trace.WithSpanKind(o.Kind), trace.WithAttributes(o.Attributes...),
+		trace.WithLinks(o.Links...),
 	}
-	o.told = len(o.Attributes)
+	o.told, o.linked = len(o.Attributes), len(o.Links)
 	if o.Parent.IsValid() {
 		ctx = trace.ContextWithSpanContext(ctx, o.Parent)
 	} else {

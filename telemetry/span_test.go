@@ -227,6 +227,57 @@ func TestAFailedExecutionIsRedAndItsTaskIsNot(t *testing.T) {
 	require.Equal(t, "handler_error", attributes(&handler)["error.type"])
 }
 
+// recordOnly records what is not sampled, for processors that make metrics of spans.
+type recordOnly struct{ sdktrace.Sampler }
+
+func (recordOnly) ShouldSample(sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	return sdktrace.SamplingResult{Decision: sdktrace.RecordOnly}
+}
+
+func TestSpansThatAreOnlyRecordedEndToo(t *testing.T) {
+	t.Parallel()
+	ended := tracetest.NewSpanRecorder()
+	watch, err := telemetry.New(&telemetry.Config{TracerProvider: sdktrace.NewTracerProvider(
+		sdktrace.WithSpanProcessor(ended), sdktrace.WithSampler(recordOnly{}))})
+	require.NoError(t, err)
+	c := watch.StartCreation(t.Context(), newTask(), telemetry.Carrier{}, time.Now(), false)
+	c.Stored(t.Context(), time.Now(), "")
+	require.Len(t, ended.Started(), 1)
+	require.Len(t, ended.Ended(), 1)
+}
+
+func TestWithAProviderOfItsOwnAHandlerRunsInASpanOfIt(t *testing.T) {
+	t.Parallel()
+	watch, spans := traced(t, sdktrace.AlwaysSample(), true)
+	c := watch.StartCreation(t.Context(), newTask(), telemetry.Carrier{}, time.Now(), false)
+	c.Stored(t.Context(), time.Now(), "")
+	task := &telemetry.Task{ID: c.ID, CorrelationID: c.CorrelationID, Namespace: "shop", Name: "order", Root: c.Root}
+	inside, e := watch.StartExecution(t.Context(), task, &telemetry.Step{ID: uuid.New(), Name: "pay", Claim: 1}, &telemetry.Claim{})
+	for name, ctx := range map[string]context.Context{"handler_execution": inside, "execute_step": e.Within(t.Context())} {
+		span, ok := trace.SpanFromContext(ctx).(sdktrace.ReadOnlySpan)
+		require.True(t, ok, name)
+		require.Equal(t, name, span.Name())
+	}
+	e.Succeeded(t.Context())
+	e.Submitted(t.Context(), 0)
+	require.Len(t, spans.GetSpans(), 4)
+}
+
+func TestLinesAboutATaskThatIsNotSampledNameItsTrace(t *testing.T) {
+	t.Parallel()
+	watch, spans := traced(t, sdktrace.ParentBased(sdktrace.NeverSample()), true)
+	c := watch.StartCreation(t.Context(), newTask(), telemetry.Carrier{}, time.Now(), false)
+	c.Stored(t.Context(), time.Now(), "")
+	task := &telemetry.Task{ID: c.ID, CorrelationID: c.CorrelationID, Namespace: "shop", Name: "order", Root: c.Root}
+	inside, e := watch.StartExecution(t.Context(), task, &telemetry.Step{ID: uuid.New(), Name: "pay", Claim: 1}, &telemetry.Claim{})
+	for _, ctx := range []context.Context{inside, e.Within(t.Context())} {
+		require.Equal(t, telemetry.TraceID(c.ID), trace.SpanContextFromContext(ctx).TraceID())
+	}
+	e.Succeeded(t.Context())
+	e.Submitted(t.Context(), 0)
+	require.Empty(t, spans.GetSpans())
+}
+
 func TestNothingIsRecordedWithoutProviders(t *testing.T) {
 	t.Parallel()
 	watch, err := telemetry.New(nil)

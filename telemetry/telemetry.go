@@ -28,6 +28,9 @@ type Config struct {
 	// CorrelationBudget is how many label sets LabelBounded may add to one instrument in the life of this process; a task
 	// takes three and one for each of its steps. Default 4000. The provider's cardinality limit must lie above it.
 	CorrelationBudget int
+	// EveryExemplar offers all measurements as exemplars, for a provider that takes also those of no span. Default: one a second
+	// for each bucket of each series, of what sampled spans did.
+	EveryExemplar bool
 	// Logger is told when the budget is spent. Nil: nobody is.
 	Logger *slog.Logger
 	// MaxParentAge is how old a task may be for its spans to stand in the trace it began with. Later ones stand in a trace of
@@ -82,7 +85,7 @@ func New(config *Config) (*Telemetry, error) {
 	if t.maxAge <= 0 {
 		t.maxAge = defaultParentAge
 	}
-	f := newFactory(meters)
+	f := newFactory(meters, config.EveryExemplar)
 	t.instruments = newInstruments(f)
 	t.Database = newDatabase(f)
 	t.Gauges = newGauges(f)

@@ -26,18 +26,20 @@ func laterTraceID(task uuid.UUID, n int64) trace.TraceID {
 // The spans that others link to have derived ids, so that nothing has to carry them.
 func rootSpanID(task uuid.UUID) trace.SpanID { return trace.SpanID(digest("root", task, 0)[:8]) }
 
-func executionSpanID(step uuid.UUID, claim int32) trace.SpanID {
-	return trace.SpanID(digest("execute", step, int64(claim))[:8])
-}
-
-func handlerSpanID(step uuid.UUID, claim int32) trace.SpanID {
-	return trace.SpanID(digest("execute", step, int64(claim))[8:16])
-}
-
 // executionSpanIDs are those of an execution and of its handler.
 func executionSpanIDs(step uuid.UUID, claim int32) (execution, handler trace.SpanID) {
 	sum := digest("execute", step, int64(claim))
 	return trace.SpanID(sum[:8]), trace.SpanID(sum[8:16])
+}
+
+func executionSpanID(step uuid.UUID, claim int32) trace.SpanID {
+	execution, _ := executionSpanIDs(step, claim)
+	return execution
+}
+
+func handlerSpanID(step uuid.UUID, claim int32) trace.SpanID {
+	_, handler := executionSpanIDs(step, claim)
+	return handler
 }
 
 func digest(kind string, id uuid.UUID, n int64) []byte {

@@ -46,10 +46,7 @@ func (b *bench) all(ctx context.Context) error {
 				continue
 			}
 			for _, mode := range b.modes(round, w.watched) {
-				if err := b.tidy(ctx); err != nil {
-					return err
-				}
-				l, err := b.with(ctx, mode, w.run)
+				l, err := b.measure(ctx, mode, w.run)
 				if err != nil {
 					return fmt.Errorf("%s: %w", w.name, err)
 				}
@@ -64,14 +61,12 @@ func (b *bench) all(ctx context.Context) error {
 	return nil
 }
 
-// tidy has the database do what it would else do in the middle of a workload that is not to blame for it.
-func (b *bench) tidy(ctx context.Context) error {
-	for _, statement := range []string{"VACUUM (ANALYZE)"} {
-		if _, err := b.pool.Exec(ctx, statement); err != nil {
-			return fmt.Errorf("%s: %w", strings.ToLower(statement), err)
-		}
+// measure runs a workload in a mode, after the database has done what it would else do in the middle of it.
+func (b *bench) measure(ctx context.Context, mode string, run func(context.Context) (line, error)) (line, error) {
+	if _, err := b.pool.Exec(ctx, "VACUUM (ANALYZE)"); err != nil {
+		return line{}, fmt.Errorf("vacuum: %w", err)
 	}
-	return nil
+	return b.with(ctx, mode, run)
 }
 
 // modes are those that a workload is run in. Each round begins with another one: none always has the machine as its neighbour

@@ -62,6 +62,9 @@ type MetricConfig struct {
 	// CorrelationLabel says which tasks have correlation_id as a label. Off keeps it on exemplars. Default bounded in
 	// development and test, off anywhere else.
 	CorrelationLabel telemetry.LabelMode
+	// EveryExemplar offers all measurements as exemplars. Default: where OTEL_METRICS_EXEMPLAR_FILTER is always_on, as read by
+	// [Load].
+	EveryExemplar bool
 	// CorrelationBudget is how many label sets that may add to an instrument in the life of the process. Default 4,000.
 	CorrelationBudget int
 }
@@ -89,7 +92,8 @@ type Exporter struct {
 	Endpoint string
 }
 
-// Batch is the size of a queue and how it is emptied. Zero values are OpenTelemetry's own defaults.
+// Batch is the size of a queue and how it is emptied. Zero and negative values are OpenTelemetry's own defaults. [Load] reads the
+// variables OTEL_BSP_* and OTEL_BLRP_*; nothing else does.
 type Batch struct {
 	// Queue is how many items may wait; what comes when it is full is dropped.
 	Queue int

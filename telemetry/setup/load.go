@@ -49,6 +49,7 @@ func Load(dir, environment string, getenv func(string) string) (*Config, error) 
 		v.sampler(c)
 		v.exports(c, &f.Telemetry.OpenTelemetry, asked || f.Telemetry.OpenTelemetry.Enabled)
 		v.batches(c)
+		c.Metrics.EveryExemplar = v.text("OTEL_METRICS_EXEMPLAR_FILTER") == "always_on"
 		v.check()
 	}
 	return c, errors.Join(v.problems...)

@@ -95,7 +95,7 @@ func (p *Providers) MetricsHandler() http.Handler { return p.metricsHandler }
 func (p *Providers) TelemetryConfig() *telemetry.Config {
 	c := &telemetry.Config{
 		CorrelationLabel: p.config.Metrics.CorrelationLabel, CorrelationBudget: p.config.Metrics.CorrelationBudget,
-		MaxParentAge: p.config.Traces.MaxParentAge, Logger: p.logger,
+		EveryExemplar: p.config.Metrics.EveryExemplar, MaxParentAge: p.config.Traces.MaxParentAge, Logger: p.logger,
 	}
 	if p.meters != nil {
 		c.MeterProvider = p.meters

@@ -27,7 +27,8 @@ func (p *Providers) startTraces(ctx context.Context, about *resource.Resource) (
 	case e.Name != exporterOTLP:
 		err = p.writeTraces(ctx, about)
 	case e.Protocol == ProtocolHTTP:
-		err = p.sendTraces(ctx, about, otlptracehttp.NewClient(otlptracehttp.WithEndpointURL(e.Endpoint)))
+		protobuf := otlptracehttp.WithEncoding(otlptracehttp.EncodingProtobuf) // spans come encoded so
+		err = p.sendTraces(ctx, about, otlptracehttp.NewClient(otlptracehttp.WithEndpointURL(e.Endpoint), protobuf))
 	default:
 		err = p.sendTraces(ctx, about, otlptracegrpc.NewClient(otlptracegrpc.WithEndpointURL(e.Endpoint)))
 	}
@@ -54,7 +55,7 @@ func (p *Providers) writeTraces(ctx context.Context, about *resource.Resource) e
 		return err //nolint:wrapcheck // the caller says what was attempted
 	}
 	batches := sdktrace.NewBatchSpanProcessor(spanOutlet{exporter, p.traces}, p.config.Traces.Batch.spanOptions()...)
-	p.tracers = p.newTracerProvider(about, batches)
+	p.tracers = p.newTracerProvider(about, countedSpans{batches, p.traces})
 	return nil
 }
 
@@ -63,9 +64,9 @@ func (p *Providers) sendTraces(ctx context.Context, about *resource.Resource, cl
 	batch := &p.config.Traces.Batch
 	sender, err := otlpspan.Start(ctx, &otlpspan.Config{
 		Client: client, Resource: about,
-		Queue: cmp.Or(batch.Queue, sdktrace.DefaultMaxQueueSize), Size: cmp.Or(batch.Size, sdktrace.DefaultMaxExportBatchSize),
-		Delay:   cmp.Or(batch.Delay, sdktrace.DefaultScheduleDelay*time.Millisecond),
-		Timeout: cmp.Or(batch.Timeout, sdktrace.DefaultExportTimeout*time.Millisecond),
+		Queue: cmp.Or(max(batch.Queue, 0), sdktrace.DefaultMaxQueueSize), Size: cmp.Or(max(batch.Size, 0), sdktrace.DefaultMaxExportBatchSize),
+		Delay:   cmp.Or(max(batch.Delay, 0), sdktrace.DefaultScheduleDelay*time.Millisecond),
+		Timeout: cmp.Or(max(batch.Timeout, 0), sdktrace.DefaultExportTimeout*time.Millisecond),
 		Made:    func() { p.traces.made.Add(1) },
 		Dropped: func(spans int) { p.drop("queue_full", spans) },
 		Send: func(ctx context.Context, spans int, upload func(context.Context) error) {
@@ -111,6 +112,21 @@ func (b *Batch) spanOptions() []sdktrace.BatchSpanProcessorOption {
 	return options
 }
 
+// countedSpans counts the spans that are to be sent.
+type countedSpans struct {
+	sdktrace.SpanProcessor
+
+	outlet *outlet
+}
+
+// OnEnd counts a span and passes it on.
+func (c countedSpans) OnEnd(span sdktrace.ReadOnlySpan) {
+	if span.SpanContext().IsSampled() {
+		c.outlet.made.Add(1)
+	}
+	c.SpanProcessor.OnEnd(span)
+}
+
 // spanOutlet sends spans through the outlet.
 type spanOutlet struct {
 	sdktrace.SpanExporter
@@ -120,7 +136,7 @@ type spanOutlet struct {
 
 // ExportSpans sends a batch.
 func (s spanOutlet) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
-	return s.outlet.send(ctx, 0, func(ctx context.Context) error {
+	return s.outlet.send(ctx, len(spans), func(ctx context.Context) error {
 		return s.SpanExporter.ExportSpans(ctx, spans)
 	})
 }

@@ -31,8 +31,11 @@ func (b *batch) add(scope *instrumentation.Scope, r *record) {
 	b.scopes = append(b.scopes, scopeSpans{*scope, appendSpan(nil, r)})
 }
 
-// maxScopes is how many scopes a batch keeps room for.
-const maxScopes = 16
+const (
+	// maxScopes is how many scopes a batch keeps room for, maxRoom how many bytes for each of them.
+	maxScopes = 16
+	maxRoom   = 4 << 20
+)
 
 // reset makes a batch empty, and keeps its room for the next spans.
 func (b *batch) reset() {
@@ -41,7 +44,11 @@ func (b *batch) reset() {
 		b.scopes = nil
 	}
 	for i := range b.scopes {
-		b.scopes[i].spans = b.scopes[i].spans[:0]
+		if s := &b.scopes[i]; cap(s.spans) > maxRoom {
+			s.spans = nil
+		} else {
+			s.spans = s.spans[:0]
+		}
 	}
 }
 

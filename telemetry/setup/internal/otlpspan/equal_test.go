@@ -189,6 +189,7 @@ func TestSpansThatAreRecordedAreThoseOfTheSDK(t *testing.T) {
 		for _, limit := range []*int{&limits.AttributeCountLimit, &limits.AttributePerLinkCountLimit} {
 			*limit = rapid.SampledFrom([]int{-1, 0, 1, 2, 3, 128}).Draw(rt, "limit")
 		}
+		limits.LinkCountLimit = rapid.SampledFrom([]int{-1, 1, 2, 3, 128}).Draw(rt, "limit of links") // with 0 the SDK does not count
 		ours := setup(t, nil)
 		ours.recorder.Limits = limits
 		sc := ours.recorder.SpanContext(t.Context(), s)
@@ -216,21 +217,22 @@ func TestSpansThatAreRecordedAreThoseOfTheSDK(t *testing.T) {
 	})
 }
 
-func TestLimitsOfTextsAndLinksAreKept(t *testing.T) {
+func TestLimitsOfTextsAreKept(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
-	b.recorder.Limits.AttributeValueLengthLimit, b.recorder.Limits.LinkCountLimit = 3, 1
+	b.recorder.Limits.AttributeValueLengthLimit = 3
 	s := told("a")
-	s.Attributes = []attribute.KeyValue{attribute.String("long", "größer"), attribute.String("short", "ab"), attribute.Int("n", 12345)}
-	s.Links = []trace.Link{{SpanContext: trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}})}, {}}
+	s.Attributes = []attribute.KeyValue{
+		attribute.String("long", "größer"), attribute.String("short", "ab"), attribute.Int("n", 12345),
+		attribute.StringSlice("texts", []string{"a", "bcde"}),
+	}
 	b.record(t, s)
 	b.shutdown(t)
 	span := b.collector.spans()[0]
 	require.Equal(t, "grö", span.GetAttributes()[0].GetValue().GetStringValue())
 	require.Equal(t, "ab", span.GetAttributes()[1].GetValue().GetStringValue())
 	require.EqualValues(t, 12345, span.GetAttributes()[2].GetValue().GetIntValue())
-	require.Len(t, span.GetLinks(), 1)
-	require.EqualValues(t, 1, span.GetDroppedLinksCount())
+	require.Equal(t, "bcd", span.GetAttributes()[3].GetValue().GetArrayValue().GetValues()[1].GetStringValue())
 	require.Equal(t, "größer", s.Attributes[0].Value.AsString(), "who describes a span keeps its description")
 }
 

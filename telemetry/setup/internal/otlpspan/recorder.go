@@ -60,22 +60,25 @@ func (r *Recorder) RecordSpan(sc trace.SpanContext, s *telemetry.Span) {
 	}
 	over.attributes, over.droppedAttributes = first(s.Attributes, r.Limits.AttributeCountLimit)
 	over.attributes = shorten(over.attributes, r.Limits.AttributeValueLengthLimit)
-	links, dropped := first(s.Links, r.Limits.LinkCountLimit)
+	links := s.Links
+	if limit := r.Limits.LinkCountLimit; limit >= 0 && len(links) > limit {
+		over.droppedLinks = len(links) - limit
+		links = links[over.droppedLinks:] // the oldest go
+	}
 	for i := range links {
 		l := sdktrace.Link{SpanContext: links[i].SpanContext}
 		l.Attributes, l.DroppedAttributeCount = first(links[i].Attributes, r.Limits.AttributePerLinkCountLimit)
 		over.links = append(over.links, l)
 	}
-	over.droppedLinks = dropped
 	r.Sender.add(&r.Scope, &over)
 }
 
-// first returns the first items of a list up to a limit, and how many are left out; a negative limit is none.
-func first[T any](list []T, limit int) (kept []T, dropped int) {
-	if limit < 0 || len(list) <= limit {
-		return list, 0
+// first returns the first attributes up to a limit, and how many are left out; a negative limit is none.
+func first(attributes []attribute.KeyValue, limit int) (kept []attribute.KeyValue, dropped int) {
+	if limit < 0 || len(attributes) <= limit {
+		return attributes, 0
 	}
-	return list[:limit], len(list) - limit
+	return attributes[:limit], len(attributes) - limit
 }
 
 // shorten cuts texts to a number of characters; a negative one cuts nothing.
@@ -85,9 +88,23 @@ func shorten(attributes []attribute.KeyValue, length int) []attribute.KeyValue {
 	}
 	short := slices.Clone(attributes)
 	for i := range short {
-		if text := []rune(short[i].Value.AsString()); short[i].Value.Type() == attribute.STRING && len(text) > length {
-			short[i].Value = attribute.StringValue(string(text[:length]))
+		switch v := short[i].Value; v.Type() { //nolint:exhaustive // Tasker's spans have no other texts
+		case attribute.STRING:
+			short[i].Value = attribute.StringValue(cut(v.AsString(), length))
+		case attribute.STRINGSLICE:
+			texts := v.AsStringSlice()
+			for j := range texts {
+				texts[j] = cut(texts[j], length)
+			}
+			short[i].Value = attribute.StringSliceValue(texts)
 		}
 	}
 	return short
+}
+
+func cut(text string, length int) string {
+	if runes := []rune(text); len(runes) > length {
+		return string(runes[:length])
+	}
+	return text
 }

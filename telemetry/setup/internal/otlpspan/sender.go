@@ -126,20 +126,38 @@ func (s *Sender) run(ctx context.Context) {
 	}
 }
 
-// send sends the batches that are full, and the last one too if all are to go.
+// send sends the batches that are full now, and the last one too if all are to go. What comes meanwhile waits for its turn.
 func (s *Sender) send(ctx context.Context, all bool) {
-	s.report()
-	for ctx.Err() == nil {
-		b := s.take(all)
-		if b == nil {
-			return
-		}
+	for n := s.pending(all); n > 0 && ctx.Err() == nil; n-- {
+		s.report()
+		b := s.take()
 		s.upload(ctx, b)
 		b.reset()
 		s.mu.Lock()
 		s.spare = b
 		s.mu.Unlock()
 	}
+	s.report()
+}
+
+// pending tells how many batches are full; with all, the one that is being filled counts as such.
+func (s *Sender) pending(all bool) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if all && s.filling.spans > 0 {
+		s.waiting = append(s.waiting, s.fill())
+	}
+	return len(s.waiting)
+}
+
+// take takes the next full batch out of the queue.
+func (s *Sender) take() *batch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.waiting[0]
+	s.waiting[0], s.waiting = nil, s.waiting[1:]
+	s.queued -= b.spans
+	return b
 }
 
 // report tells of what was dropped since it last did.
@@ -151,23 +169,6 @@ func (s *Sender) report() {
 	if dropped > 0 {
 		s.config.Dropped(dropped)
 	}
-}
-
-// take takes the next batch out of the queue; nil where there is none.
-func (s *Sender) take(all bool) *batch {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var b *batch
-	switch {
-	case len(s.waiting) > 0:
-		b, s.waiting = s.waiting[0], s.waiting[1:]
-	case all && s.filling.spans > 0:
-		b = s.fill()
-	default:
-		return nil
-	}
-	s.queued -= b.spans
-	return b
 }
 
 func (s *Sender) upload(ctx context.Context, b *batch) {

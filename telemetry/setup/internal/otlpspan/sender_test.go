@@ -75,6 +75,46 @@ func TestWhatAQueueHasNoRoomForIsDroppedAndCounted(t *testing.T) {
 	assert.EqualValues(t, 1000-arrived, b.dropped.Load())
 }
 
+func TestABusyQueueIsSentInFullBatchesAndItsDropsAreToldMeanwhile(t *testing.T) {
+	t.Parallel()
+	hold := make(chan struct{})
+	b := setup(t, func(c *otlpspan.Config) {
+		c.Client.(*collector).hold = hold
+		c.Queue, c.Size = 20, 10
+	})
+	flushed := make(chan error, 1)
+	b.record(t, told("a"))
+	go func() { flushed <- b.sender.ForceFlush(t.Context()) }()
+	isFlushed := func() bool {
+		select {
+		case err := <-flushed:
+			require.NoError(t, err)
+			return true
+		default:
+			return false
+		}
+	}
+	uploads := 0
+	for ; !isFlushed(); uploads++ { // there is always more while one is under way
+		require.Less(t, uploads, 100, "what comes later is waited for")
+		for range 30 {
+			b.record(t, told("a"))
+		}
+		hold <- struct{}{}
+		require.NoError(t, <-b.errs)
+	}
+	assert.Positive(t, b.dropped.Load(), "before the end")
+	close(hold)
+	b.shutdown(t)
+	small := 0
+	for _, size := range b.collector.sizes() {
+		if size < 10 {
+			small++
+		}
+	}
+	assert.LessOrEqual(t, small, 2, "the one that was flushed, and the last")
+}
+
 func TestShutdownGivesUpWhenItsTimeIsOver(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *otlpspan.Config) { c.Client.(*collector).hold = make(chan struct{}) })
