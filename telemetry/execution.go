@@ -117,10 +117,13 @@ func (t *Telemetry) causes(task *Task, step *Step, parents []Dispatch) []trace.L
 // Within is a context inside of the execution, but not of its handler.
 func (e *Execution) Within(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, subjectKey{}, subject{e.task, e.step})
-	if !e.Span().IsValid() { // log lines name the trace all the same
-		return trace.ContextWithRemoteSpanContext(ctx, e.task.root)
+	switch {
+	case e.Span().IsValid():
+		ctx = e.span.in(ctx)
+	case e.task.root.IsValid(): // log lines name the trace all the same
+		ctx = trace.ContextWithRemoteSpanContext(ctx, e.task.root)
 	}
-	return e.span.in(ctx)
+	return ctx
 }
 
 // Span is the context of the execution's span, for links.

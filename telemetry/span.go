@@ -93,7 +93,7 @@ func (o *opened) in(ctx context.Context) context.Context {
 	return trace.ContextWithSpanContext(ctx, o.context)
 }
 
-// open begins a span that is described, and that no handler runs in.
+// open begins a span that is described.
 func (t *Telemetry) open(ctx context.Context, o *opened) {
 	o.telemetry = t
 	if t.recorder != nil {
