@@ -256,6 +256,9 @@ func (s *stage) scrape(ctx context.Context) error {
 // exported waits until Prometheus has the gauges: a process that stops takes its own along, and the last export is without
 // them. Where they do not come the checks say so.
 func (s *stage) exported(ctx context.Context) error {
+	if s.receiver != nil {
+		return s.received(ctx)
+	}
 	if s.options.Prometheus == "" {
 		return nil
 	}
@@ -271,6 +274,21 @@ func (s *stage) exported(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// received waits until the receiver has the gauge of the sequence's last handler.
+func (s *stage) received(ctx context.Context) error {
+	limit, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := s.receiver.Wait(limit, func(snapshot *otlpreceiver.Snapshot) bool {
+		return slices.ContainsFunc(snapshot.Metrics()["tasker.steps.active_executions"].Points, func(p otlpreceiver.Point) bool {
+			return p.Attributes["handler_type"] == "linear.step_4"
+		})
+	})
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return nil // the checks say what is missing
 }
 
 // transcript collects lines.
